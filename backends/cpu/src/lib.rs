@@ -1,0 +1,2 @@
+//! The CPU backend.
+#![deny(unsafe_code)]
