@@ -1,0 +1,356 @@
+//! Loops over every core: the only place that knows of rayon.
+//!
+//! Kernels say what is independent and how much work a piece must be worth; how many pieces are
+//! made depends on the threads, what a piece computes never does. Outside a [`Pool`], or without
+//! the feature `threads`, everything runs where it is called.
+//!
+//! `grain` is always the least number of items in one piece; [`grain`] finds it from what one
+//! item costs.
+
+use std::ops::Range;
+
+/// Work worth handing to another thread, in nanoseconds.
+const PIECE_NS: usize = 20_000;
+/// Pieces per thread: more than one, for one thread may be slower than another.
+const PIECES: usize = 4;
+
+/// A set of threads that runs whatever is computed inside [`Pool::install`].
+#[derive(Clone, Debug)]
+pub struct Pool {
+    #[cfg(feature = "threads")]
+    threads: Option<std::sync::Arc<rayon::ThreadPool>>,
+}
+
+impl Pool {
+    /// A pool of `threads` threads; 0 asks for one per core.
+    ///
+    /// # Errors
+    /// The operating system gives no more threads.
+    #[cfg(feature = "threads")]
+    pub fn new(threads: usize) -> Result<Pool, String> {
+        let threads = match threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        };
+        if threads == 1 {
+            return Ok(Pool::serial());
+        }
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("rinfer-{i}"))
+            .build()
+            .map_err(|e| format!("a pool of {threads} threads cannot be made: {e}"))?;
+        Ok(Pool { threads: Some(std::sync::Arc::new(pool)) })
+    }
+
+    /// A pool that runs everything on the calling thread: built without the feature `threads`.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(feature = "threads"))]
+    pub fn new(_threads: usize) -> Result<Pool, String> {
+        Ok(Pool::serial())
+    }
+
+    /// A pool that runs everything on the calling thread.
+    pub fn serial() -> Pool {
+        Pool {
+            #[cfg(feature = "threads")]
+            threads: None,
+        }
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        #[cfg(feature = "threads")]
+        if let Some(pool) = &self.threads {
+            return pool.current_num_threads();
+        }
+        1
+    }
+
+    /// Runs `f` so that the loops inside it use the threads of this pool.
+    pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        #[cfg(feature = "threads")]
+        {
+            match &self.threads {
+                Some(pool) => pool.install(|| as_serial(false, f)),
+                None => as_serial(true, f),
+            }
+        }
+        #[cfg(not(feature = "threads"))]
+        f()
+    }
+}
+
+#[cfg(feature = "threads")]
+thread_local! {
+    /// A serial pool is installed on this thread.
+    static SERIAL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(feature = "threads")]
+fn as_serial<R>(serial: bool, f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            SERIAL.set(self.0);
+        }
+    }
+    let _restore = Restore(SERIAL.replace(serial));
+    f()
+}
+
+/// Threads that the loops called here will use.
+pub fn threads() -> usize {
+    #[cfg(feature = "threads")]
+    if !SERIAL.get() && rayon::current_thread_index().is_some() {
+        return rayon::current_num_threads();
+    }
+    1
+}
+
+/// Runs both, at the same time if there is a thread for it.
+pub fn join<A: Send, B: Send>(
+    a: impl FnOnce() -> A + Send,
+    b: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    #[cfg(feature = "threads")]
+    if threads() > 1 {
+        return rayon::join(a, b);
+    }
+    (a(), b())
+}
+
+/// Items in a piece worth handing to another thread, when one item takes `item_ns` nanoseconds.
+pub fn grain(item_ns: usize) -> usize {
+    (PIECE_NS / item_ns.max(1)).max(1)
+}
+
+/// Something that can be cut in two at an item.
+pub trait Split: Sized + Send {
+    /// Items before and after `at`.
+    fn split(self, at: usize) -> (Self, Self);
+}
+
+impl Split for Range<usize> {
+    fn split(self, at: usize) -> (Self, Self) {
+        let mid = self.start + at;
+        (self.start..mid, mid..self.end)
+    }
+}
+
+/// A slice read in chunks: an item is a chunk, the last may be shorter.
+impl<T: Sync> Split for (&[T], usize) {
+    fn split(self, at: usize) -> (Self, Self) {
+        let (data, chunk) = self;
+        let (a, b) = data.split_at(at.saturating_mul(chunk).min(data.len()));
+        ((a, chunk), (b, chunk))
+    }
+}
+
+/// A slice written in chunks: an item is a chunk, the last may be shorter.
+impl<T: Send> Split for (&mut [T], usize) {
+    fn split(self, at: usize) -> (Self, Self) {
+        let (data, chunk) = self;
+        let mid = at.saturating_mul(chunk).min(data.len());
+        let (a, b) = data.split_at_mut(mid);
+        ((a, chunk), (b, chunk))
+    }
+}
+
+/// Cut by rows.
+impl<T: Send + Sync> Split for crate::simd::MatMut<'_, T> {
+    fn split(self, at: usize) -> (Self, Self) {
+        self.split_rows(at)
+    }
+}
+
+impl<A: Split, B: Split> Split for (A, B) {
+    fn split(self, at: usize) -> (Self, Self) {
+        let ((a, c), (b, d)) = (self.0.split(at), self.1.split(at));
+        ((a, b), (c, d))
+    }
+}
+
+impl<A: Split, B: Split, C: Split> Split for (A, B, C) {
+    fn split(self, at: usize) -> (Self, Self) {
+        let ((a, d), (b, e), (c, f)) = (self.0.split(at), self.1.split(at), self.2.split(at));
+        ((a, b, c), (d, e, f))
+    }
+}
+
+/// Cuts `work` of `n` items into pieces of at least `grain` and runs `f` on each.
+///
+/// `f` gets the index of the first item of its piece, and the piece.
+pub fn split<W: Split>(work: W, n: usize, grain: usize, f: impl Fn(usize, W) + Sync) {
+    let pieces = match threads() {
+        1 => 1,
+        t => (n / grain.max(1)).clamp(1, t.saturating_mul(PIECES)),
+    };
+    halve(work, 0..n, pieces, &f);
+}
+
+fn halve<W: Split>(work: W, items: Range<usize>, pieces: usize, f: &(impl Fn(usize, W) + Sync)) {
+    if pieces <= 1 || items.len() <= 1 {
+        if !items.is_empty() {
+            f(items.start, work);
+        }
+        return;
+    }
+    let left = pieces / 2;
+    let at = (items.len() as u128 * left as u128 / pieces as u128) as usize;
+    let mid = items.start + at;
+    let (a, b) = work.split(at);
+    join(|| halve(a, items.start..mid, left, f), || halve(b, mid..items.end, pieces - left, f));
+}
+
+/// `f(i)` for every `i` in `0..n`.
+pub fn for_each_index(n: usize, grain: usize, f: impl Fn(usize) + Sync) {
+    for_each_range(n, grain, |range| range.for_each(&f));
+}
+
+/// `f(range)` for ranges that together make `0..n`.
+pub fn for_each_range(n: usize, grain: usize, f: impl Fn(Range<usize>) + Sync) {
+    split(0..n, n, grain, |_, range| f(range));
+}
+
+/// `f(i, chunk)` for every chunk of `len` elements of `y`; the last may be shorter.
+pub fn chunks_mut<T: Send>(
+    y: &mut [T],
+    len: usize,
+    grain: usize,
+    f: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let len = len.max(1);
+    let n = y.len().div_ceil(len);
+    split((y, len), n, grain, |first, (y, len)| {
+        for (i, y) in y.chunks_mut(len).enumerate() {
+            f(first + i, y);
+        }
+    });
+}
+
+/// `f(i, x_chunk, y_chunk)` for the chunks of `x_len` and `y_len` elements that stand at the same
+/// place in `x` and `y`, as many as both have.
+pub fn zip_chunks<A: Sync, B: Send>(
+    (x, x_len): (&[A], usize),
+    (y, y_len): (&mut [B], usize),
+    grain: usize,
+    f: impl Fn(usize, &[A], &mut [B]) + Sync,
+) {
+    let (x_len, y_len) = (x_len.max(1), y_len.max(1));
+    let n = x.len().div_ceil(x_len).min(y.len().div_ceil(y_len));
+    split(((x, x_len), (y, y_len)), n, grain, |first, ((x, x_len), (y, y_len))| {
+        for (i, (x, y)) in x.chunks(x_len).zip(y.chunks_mut(y_len)).enumerate() {
+            f(first + i, x, y);
+        }
+    });
+}
+
+/// As [`zip_chunks`], with two inputs.
+pub fn zip2_chunks<A: Sync, B: Sync, C: Send>(
+    (a, a_len): (&[A], usize),
+    (b, b_len): (&[B], usize),
+    (y, y_len): (&mut [C], usize),
+    grain: usize,
+    f: impl Fn(usize, &[A], &[B], &mut [C]) + Sync,
+) {
+    let (a_len, b_len, y_len) = (a_len.max(1), b_len.max(1), y_len.max(1));
+    let n = a.len().div_ceil(a_len).min(b.len().div_ceil(b_len)).min(y.len().div_ceil(y_len));
+    let work = ((a, a_len), (b, b_len), (y, y_len));
+    split(work, n, grain, |first, (a, b, y)| {
+        let inputs = a.0.chunks(a_len).zip(b.0.chunks(b_len));
+        for (i, ((a, b), y)) in inputs.zip(y.0.chunks_mut(y_len)).enumerate() {
+            f(first + i, a, b, y);
+        }
+    });
+}
+
+/// `f(rows, block)` for blocks of whole rows of `y`, `row_len` elements each, when one row takes
+/// `row_ns` nanoseconds.
+pub fn rows<T: Send>(
+    y: &mut [T],
+    row_len: usize,
+    row_ns: usize,
+    f: impl Fn(Range<usize>, &mut [T]) + Sync,
+) {
+    let row_len = row_len.max(1);
+    let n = y.len().div_ceil(row_len);
+    split((y, row_len), n, grain(row_ns), |first, (y, _)| {
+        f(first..first + y.len().div_ceil(row_len), y);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn everywhere(check: impl Fn() + Sync + Send) {
+        check();
+        for threads in [1, 2, 3] {
+            Pool::new(threads).unwrap().install(&check);
+        }
+    }
+
+    #[test]
+    fn every_index_is_visited_once() {
+        everywhere(|| {
+            for n in [0, 1, 2, 7, 100] {
+                let seen: Vec<_> = (0..n).map(|_| AtomicUsize::new(0)).collect();
+                for_each_index(n, 1, |i| {
+                    seen[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == 1));
+            }
+        });
+    }
+
+    #[test]
+    fn chunks_carry_their_index() {
+        everywhere(|| {
+            let mut y = [0; 10];
+            chunks_mut(&mut y, 3, 1, |i, y| y.fill(i));
+            assert_eq!(y, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]);
+        });
+    }
+
+    #[test]
+    fn chunks_of_two_slices_stand_at_the_same_place() {
+        everywhere(|| {
+            let x: Vec<usize> = (0..20).collect();
+            let mut y = [0; 5];
+            zip_chunks((&x, 4), (&mut y, 1), 1, |i, x, y| y[0] = x[1] + 100 * i);
+            assert_eq!(y, [1, 105, 209, 313, 417]);
+            zip2_chunks((&x, 4), (&[2, 3, 4, 5, 6], 1), (&mut y, 1), 1, |_, a, b, y| {
+                y[0] = a[0] * b[0];
+            });
+            assert_eq!(y, [0, 12, 32, 60, 96]);
+        });
+    }
+
+    #[test]
+    fn rows_come_in_whole_blocks() {
+        everywhere(|| {
+            let mut y = [0; 12];
+            rows(&mut y, 3, 1_000_000, |rows, y| {
+                assert_eq!(y.len(), 3 * rows.len());
+                for (r, y) in rows.zip(y.chunks_mut(3)) {
+                    y.fill(r);
+                }
+            });
+            assert_eq!(y, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]);
+        });
+    }
+
+    #[test]
+    fn a_serial_pool_inside_another_is_serial() {
+        let pool = Pool::new(2).unwrap();
+        pool.install(|| {
+            Pool::serial().install(|| assert_eq!(threads(), 1));
+            assert_eq!(threads(), pool.threads());
+        });
+        assert_eq!(threads(), 1);
+    }
+}
