@@ -1,2 +1,29 @@
-//! The IR: tensors, operators, graphs, and the passes over them.
+//! rinfer's intermediate representation: tensors, operators, graphs, the way in from ONNX and out
+//! again, and the passes over them.
+//!
+//! Start with [`Graph`] (what a model becomes), [`Op`] (what nodes do), [`Fact`] (what is known of
+//! a value) and [`onnx::import()`].
 #![forbid(unsafe_code)]
+
+pub mod backend;
+mod dtype;
+pub mod fact;
+pub mod float8;
+mod ir;
+mod limits;
+pub mod onnx;
+pub mod ops;
+mod reason;
+pub mod shape;
+pub mod tensor;
+mod value;
+
+pub use dtype::{Bool, C64, C128, DType, Element};
+pub use fact::{Fact, Facts};
+pub use ir::{Graph, InputIds, Node, NodeId, OutputIds, ValueId};
+pub use limits::Limits;
+pub use ops::Op;
+pub use reason::{Kind, Reason};
+pub use shape::Dim;
+pub use tensor::Tensor;
+pub use value::{Key, Strings, Type, Value};

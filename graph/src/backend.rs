@@ -1,0 +1,163 @@
+//! The border between graphs and what executes them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::{Graph, Kind, NodeId, Reason, Value, ValueId};
+
+/// Executes parts of graphs on one kind of device.
+pub trait Backend: Send + Sync {
+    /// Its name: `cpu`, `gpu`.
+    fn name(&self) -> &'static str;
+
+    /// Whether it can execute this node, judged by operator, attributes and facts.
+    fn supports(&self, graph: &Graph, node: NodeId) -> Result<(), Reason>;
+
+    /// Makes a region ready to run: packs weights, builds pipelines.
+    fn compile(&self, region: Region<'_>) -> Result<Box<dyn Program>, NodeError>;
+}
+
+/// Nodes of a graph that one backend executes together.
+#[derive(Clone, Copy)]
+pub struct Region<'a> {
+    /// The graph they belong to.
+    pub graph: &'a Graph,
+    /// The nodes in an order in which they can run.
+    pub nodes: &'a [NodeId],
+    /// Values from outside that they read; constants are not among them.
+    pub inputs: &'a [ValueId],
+    /// Values that are read outside.
+    pub outputs: &'a [ValueId],
+    /// Called as weights are made ready, with the bytes done since the last call.
+    pub progress: &'a (dyn Fn(usize) + Sync),
+}
+
+/// A region made ready to run. Any number of threads may run it at once.
+pub trait Program: Send + Sync {
+    /// Runs once. Inputs and outputs as in the [`Region`].
+    fn run(&self, inputs: Vec<Value>, cx: &RunCx<'_>) -> Result<Vec<Value>, NodeError>;
+
+    /// What a run with inputs of these facts takes in memory.
+    fn memory(&self, inputs: &[crate::Fact]) -> Result<Memory, NodeError>;
+}
+
+/// Bytes that a run takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights as they are kept for running, packed copies included.
+    pub weights: usize,
+    /// Intermediate values at the same time, at most, after reuse.
+    pub arena: usize,
+    /// The same without any reuse.
+    pub unshared: usize,
+    /// Outputs of the region.
+    pub outputs: usize,
+    /// Whether a part depends on content that is known only when running, and is left out.
+    pub partial: bool,
+}
+
+/// A reason, and the node it arose in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeError {
+    /// The node in the region's graph; `None` for the region as a whole.
+    pub node: Option<NodeId>,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+impl From<Reason> for NodeError {
+    fn from(reason: Reason) -> NodeError {
+        NodeError { node: None, reason }
+    }
+}
+
+impl Reason {
+    /// This reason, arisen in `node`.
+    pub fn at(self, node: NodeId) -> NodeError {
+        NodeError { node: Some(node), reason: self }
+    }
+}
+
+/// What one run brings along: when to stop, what to record.
+#[derive(Clone, Copy)]
+pub struct RunCx<'a> {
+    /// Set from outside to stop the run.
+    pub cancel: Option<&'a AtomicBool>,
+    /// When to stop at the latest.
+    pub deadline: Option<Instant>,
+    /// Sees every step.
+    pub profile: Option<&'a dyn Profile>,
+    /// Bytes that the run may hold at once.
+    pub memory: usize,
+    /// Iterations that one Loop may take.
+    pub loop_iterations: u64,
+    /// Seed of operators that draw random numbers and name none.
+    pub seed: u64,
+}
+
+impl RunCx<'_> {
+    /// A run without bounds.
+    pub fn unbounded() -> RunCx<'static> {
+        RunCx {
+            cancel: None,
+            deadline: None,
+            profile: None,
+            memory: usize::MAX,
+            loop_iterations: u64::MAX,
+            seed: 0,
+        }
+    }
+
+    /// `Err` if the run is to stop. Cheap enough for every few microseconds of work.
+    pub fn check(&self) -> Result<(), Reason> {
+        if self.cancel.is_some_and(|c| c.load(Ordering::Relaxed)) {
+            return Err(Reason::new(Kind::Cancelled, "the run was cancelled"));
+        }
+        if self.deadline.is_some_and(|d| Instant::now() >= d) {
+            return Err(Reason::new(Kind::Deadline, "the deadline has passed"));
+        }
+        Ok(())
+    }
+}
+
+/// Sees the steps of a run.
+pub trait Profile: Sync {
+    /// One node ran.
+    fn node(&self, event: &NodeEvent<'_>);
+}
+
+/// One step of a run.
+#[derive(Clone, Debug)]
+pub struct NodeEvent<'a> {
+    /// The node's name in the model.
+    pub name: &'a str,
+    /// Its operator.
+    pub op: &'a str,
+    /// Where it ran.
+    pub backend: &'static str,
+    /// When it began and ended.
+    pub start: Instant,
+    /// When it ended.
+    pub end: Instant,
+    /// What it read, as `float[1, 3]`, and made.
+    pub inputs: Vec<String>,
+    /// What it made.
+    pub outputs: Vec<String>,
+    /// Bytes of its inputs and outputs.
+    pub bytes: usize,
+}
+
+/// Runs single nodes on constants: what constant folding needs.
+pub trait Eval {
+    /// Computes the outputs of `graph`'s node from its inputs' values.
+    fn eval(
+        &self,
+        graph: &Graph,
+        node: NodeId,
+        inputs: &[Option<Value>],
+    ) -> Result<Vec<Value>, Reason>;
+}
+
+/// A list of backends in order of preference.
+pub type Backends = Vec<Arc<dyn Backend>>;

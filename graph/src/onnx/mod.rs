@@ -1,0 +1,17 @@
+//! The border to ONNX: the only module that knows protobuf.
+
+mod attrs;
+pub mod external;
+mod import;
+mod model;
+mod node;
+pub mod tensors;
+pub mod values;
+
+pub use external::{ExternalData, NoExternalData};
+pub use import::{CustomOps, ImportError, ImportOptions, import};
+pub use model::{Model, Port};
+pub use node::{NodeCx, Outputs};
+
+/// The newest version of the default operator set that is known.
+pub const NEWEST_OPSET: i64 = 28;

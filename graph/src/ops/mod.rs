@@ -1,0 +1,219 @@
+//! Every operator of the IR: its attributes, and what it does to types and shapes.
+//!
+//! An operator is one file: the formula, the attribute struct, `infer`, and how ONNX's operators
+//! of that name are imported. The list below is the IR; `table.rs` is ONNX's list.
+
+mod constant;
+mod control;
+mod custom;
+mod identity;
+mod reshape;
+mod shape;
+pub mod table;
+
+pub use control::{If, Loop, Scan, ScanAxis};
+pub use custom::{Custom, CustomOp};
+pub use identity::Identity;
+pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
+pub use shape::{Shape, Size};
+
+use smallvec::SmallVec;
+
+use crate::{DType, Dim, Fact, Facts, Reason, invalid};
+
+/// Declares the closed set of operators, one a line.
+macro_rules! ops {
+    ($($Op:ident),* $(,)?) => {
+        /// What a node does.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(missing_docs)]
+        pub enum Op { $($Op($Op)),* }
+        impl Op {
+            /// The operator's name in the IR.
+            pub fn name(&self) -> &'static str {
+                match self { $(Op::$Op(_) => stringify!($Op)),* }
+            }
+            /// The facts of the outputs that `inputs` asks for.
+            pub fn infer(&self, inputs: &Inputs<'_>) -> Result<Facts, Reason> {
+                let facts = match self { $(Op::$Op(op) => op.infer(inputs)?),* };
+                inputs.check_outputs(facts)
+            }
+        }
+        $(impl From<$Op> for Op { fn from(op: $Op) -> Op { Op::$Op(op) } })*
+    };
+}
+ops!(Custom, Flatten, Identity, If, Loop, Reshape, Scan, Shape, Size, Squeeze, Unsqueeze,);
+
+impl Op {
+    /// Whether two runs with equal inputs may give different results.
+    pub fn is_random(&self) -> bool {
+        match self {
+            Op::Custom(c) => !c.0.deterministic(),
+            op => RANDOM.contains(&op.name()),
+        }
+    }
+
+    /// Whether it runs graphs of its own.
+    pub fn is_control(&self) -> bool {
+        matches!(self, Op::If(_) | Op::Loop(_) | Op::Scan(_))
+    }
+
+    /// The graphs that it runs.
+    pub fn bodies(&self) -> SmallVec<[&std::sync::Arc<crate::Graph>; 2]> {
+        match self {
+            Op::If(op) => smallvec::smallvec![&op.then_branch, &op.else_branch],
+            Op::Loop(op) => smallvec::smallvec![&op.body],
+            Op::Scan(op) => smallvec::smallvec![&op.body],
+            _ => SmallVec::new(),
+        }
+    }
+
+    /// The graphs that it runs, to be changed.
+    pub fn bodies_mut(&mut self) -> SmallVec<[&mut std::sync::Arc<crate::Graph>; 2]> {
+        match self {
+            Op::If(op) => smallvec::smallvec![&mut op.then_branch, &mut op.else_branch],
+            Op::Loop(op) => smallvec::smallvec![&mut op.body],
+            Op::Scan(op) => smallvec::smallvec![&mut op.body],
+            _ => SmallVec::new(),
+        }
+    }
+}
+
+/// Operators that draw random numbers: never folded, never merged.
+const RANDOM: &[&str] = &["Bernoulli", "Dropout", "Multinomial", "Random", "RandomLike"];
+
+/// What a node reads, as far as it is known, and how many outputs it must make.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    facts: &'a [Option<&'a Fact>],
+    outputs: usize,
+}
+
+impl<'a> Inputs<'a> {
+    /// Inputs (omitted ones `None`) of a node with this number of outputs.
+    pub fn new(facts: &'a [Option<&'a Fact>], outputs: usize) -> Inputs<'a> {
+        Inputs { facts, outputs }
+    }
+
+    /// How many inputs there are, omitted ones among them included.
+    pub fn len(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.facts.is_empty()
+    }
+
+    /// How many outputs the node has.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Input `i`; `Err` if it is omitted.
+    pub fn get(&self, i: usize) -> Result<&'a Fact, Reason> {
+        self.opt(i).ok_or_else(|| invalid!("input {i} is missing"))
+    }
+
+    /// Input `i`, if it is given.
+    pub fn opt(&self, i: usize) -> Option<&'a Fact> {
+        self.facts.get(i).copied().flatten()
+    }
+
+    /// Every input that is given.
+    pub fn given(&self) -> impl Iterator<Item = &'a Fact> + '_ {
+        self.facts.iter().copied().flatten()
+    }
+
+    /// The dtype of input `i`; `Err` if it is omitted or no tensor.
+    pub fn dtype(&self, i: usize) -> Result<DType, Reason> {
+        self.get(i)?.dtype()
+    }
+
+    /// The shape of input `i`, if its rank is known; `Err` if it is omitted.
+    pub fn shape(&self, i: usize) -> Result<Option<&'a [Dim]>, Reason> {
+        Ok(self.get(i)?.shape())
+    }
+
+    /// `Err` unless inputs `i` and `j`, where both are given, have the same dtype.
+    pub fn same_dtype(&self, i: usize, j: usize) -> Result<(), Reason> {
+        match (self.opt(i), self.opt(j)) {
+            (Some(a), Some(b)) if a.ty != b.ty => {
+                Err(invalid!("input {i} is {} and input {j} is {}", a.ty, b.ty))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `Err` if the rank of input `i` is known and not `rank`.
+    pub fn check_rank(&self, i: usize, rank: usize) -> Result<(), Reason> {
+        match self.opt(i).and_then(Fact::rank) {
+            Some(r) if r != rank => Err(invalid!("input {i} has rank {r} where {rank} is needed")),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_outputs(&self, mut facts: Facts) -> Result<Facts, Reason> {
+        if facts.len() < self.outputs {
+            return Err(invalid!(
+                "{} outputs are asked for, there are {}",
+                self.outputs,
+                facts.len()
+            ));
+        }
+        facts.truncate(self.outputs);
+        // A size that no tensor can have must stop here, before anyone multiplies it.
+        for fact in &facts {
+            for dim in fact.shape().unwrap_or(&[]) {
+                if dim.value().is_some_and(|n| n < 0) {
+                    return Err(invalid!(
+                        "an output would have the shape {}",
+                        crate::shape::show(fact.shape().unwrap_or(&[]))
+                    ));
+                }
+            }
+        }
+        Ok(facts)
+    }
+}
+
+/// One fact as a node's facts.
+pub(crate) fn one(fact: Fact) -> Result<Facts, Reason> {
+    Ok(smallvec::smallvec![fact])
+}
+
+/// An axis as ONNX writes it: negative counts from the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Axis(pub i64);
+
+impl Axis {
+    /// The axis of a tensor of this rank; `Err` if there is none.
+    pub fn resolve(self, rank: usize) -> Result<usize, Reason> {
+        let axis = if self.0 < 0 { self.0.checked_add(rank as i64) } else { Some(self.0) };
+        axis.and_then(|a| usize::try_from(a).ok())
+            .filter(|&a| a < rank)
+            .ok_or_else(|| invalid!("axis {} is out of range for rank {rank}", self.0))
+    }
+
+    /// Like [`Axis::resolve`], but `rank` itself is allowed too (a position between axes).
+    pub fn resolve_position(self, rank: usize) -> Result<usize, Reason> {
+        let axis = if self.0 < 0 { self.0.checked_add(rank as i64) } else { Some(self.0) };
+        axis.and_then(|a| usize::try_from(a).ok())
+            .filter(|&a| a <= rank)
+            .ok_or_else(|| invalid!("axis {} is out of range for rank {rank}", self.0))
+    }
+}
+
+/// Resolves several axes; `Err` if one is out of range or stands twice.
+pub fn resolve_axes(axes: &[i64], rank: usize) -> Result<SmallVec<[usize; 4]>, Reason> {
+    let mut seen = smallvec::SmallVec::<[bool; 8]>::from_elem(false, rank);
+    axes.iter()
+        .map(|&axis| {
+            let resolved = Axis(axis).resolve(rank)?;
+            if std::mem::replace(&mut seen[resolved], true) {
+                return Err(invalid!("axis {axis} stands twice in {axes:?}"));
+            }
+            Ok(resolved)
+        })
+        .collect()
+}
