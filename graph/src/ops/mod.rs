@@ -6,6 +6,7 @@
 mod constant;
 mod control;
 mod custom;
+mod epilogue;
 mod identity;
 mod reshape;
 mod shape;
@@ -13,6 +14,7 @@ pub mod table;
 
 pub use control::{If, Loop, Scan, ScanAxis};
 pub use custom::{Custom, CustomOp};
+pub use epilogue::Activation;
 pub use identity::Identity;
 pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
 pub use shape::{Shape, Size};

@@ -45,10 +45,10 @@ impl Reshape {
                 return Err(invalid!("0 and -1 together in {} with allowzero", show(wanted)));
             }
             out[i] = quotient(input, &out).ok_or_else(mismatch)?;
-        } else if let (Some(a), Some(b)) = (product(input), product(&out)) {
-            if a != b {
-                return Err(mismatch());
-            }
+        } else if let (Some(a), Some(b)) = (product(input), product(&out))
+            && a != b
+        {
+            return Err(mismatch());
         }
         Ok(out)
     }
