@@ -3,6 +3,7 @@
 
 pub mod eval;
 pub mod kernel;
+pub mod math;
 pub mod ops;
 pub mod par;
 pub mod pool;

@@ -6,6 +6,8 @@
 //! [`simd_fn!`](crate::simd_fn) and compiled once for each instruction set.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -15,6 +17,8 @@ mod wasm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use scalar::Scalar;
@@ -22,7 +26,7 @@ pub use view::MatMut;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 pub use wasm::Wasm;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512};
+pub use x86::Avx2;
 
 #[cfg(test)]
 mod tests;
@@ -213,6 +217,21 @@ pub trait Simd: Copy + Send + Sync + Debug + 'static {
         let half = x.is_nan().select_i32(quiet, rounded);
         half.store_u16(bytemuck::must_cast_slice_mut(dst));
     }
+
+    /// `x · 2^n` for whole `n` of magnitude up to 250, rounded once: in two steps, for `2^n` alone
+    /// may be out of range where the product is not.
+    #[inline(always)]
+    fn scale(self, x: Self::F32, n: Self::F32) -> Self::F32 {
+        let n = n.round_i32();
+        let a = n.sar::<1>();
+        let b = n - a;
+        let bias = self.splat_i32(127);
+        x * (a + bias).shl::<23>().as_f32() * (b + bias).shl::<23>().as_f32()
+    }
+
+    /// Turns rows into columns: lane `j` of vector `i` goes to lane `i` of vector `j`, for the
+    /// first `LANES` vectors.
+    fn transpose(self, block: &mut [Self::F32; MAX_LANES]);
 
     /// The larger; NaN if either is NaN.
     #[inline(always)]

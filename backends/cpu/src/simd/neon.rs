@@ -1,6 +1,6 @@
 //! NEON, which every 64-bit ARM has: 4 lanes.
 
-use super::{F32s, I32s, Mask, Simd};
+use super::{F32s, I32s, MAX_LANES, Mask, Simd};
 use std::arch::aarch64::*;
 use std::ops::{Add, BitAnd, BitOr, BitXor, Div, Mul, Neg, Not, Sub};
 
@@ -121,6 +121,18 @@ impl Simd for Neon {
     #[inline(always)]
     fn first(self, n: usize) -> Mask4 {
         self.splat_i32(n.min(4) as i32).gt(self.iota())
+    }
+    #[inline(always)]
+    fn transpose(self, block: &mut [F32x4; MAX_LANES]) {
+        let [a, b, c, d] = [block[0].0, block[1].0, block[2].0, block[3].0];
+        unsafe {
+            let (ac, bd) = (vzip1q_f32(a, c), vzip1q_f32(b, d));
+            let (ac2, bd2) = (vzip2q_f32(a, c), vzip2q_f32(b, d));
+            block[0] = F32x4(vzip1q_f32(ac, bd));
+            block[1] = F32x4(vzip2q_f32(ac, bd));
+            block[2] = F32x4(vzip1q_f32(ac2, bd2));
+            block[3] = F32x4(vzip2q_f32(ac2, bd2));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One lane and plain Rust: the meaning of every vector operation.
 
-use super::{F32s, I32s, Mask, Simd};
+use super::{F32s, I32s, MAX_LANES, Mask, Simd};
 use std::ops::{Add, BitAnd, BitOr, BitXor, Div, Mul, Neg, Not, Sub};
 
 /// The instruction set every machine has.
@@ -58,6 +58,8 @@ impl Simd for Scalar {
     fn first(self, n: usize) -> Mask1 {
         Mask1(n > 0)
     }
+    #[inline(always)]
+    fn transpose(self, _: &mut [F32x1; MAX_LANES]) {}
 }
 
 macro_rules! operators {

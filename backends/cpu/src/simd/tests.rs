@@ -80,9 +80,9 @@ check! {
     max_takes_the_second_of_nan(s, a, b) = a.max(b), if a > b { a } else { b };
     min_takes_the_second_of_nan(s, a, b) = a.min(b), if a < b { a } else { b };
     max_nan(s, a, b) = s.max_nan(a, b),
-        if a.is_nan() { a } else if a > b { a } else { b };
+        if a.is_nan() || a > b { a } else { b };
     min_nan(s, a, b) = s.min_nan(a, b),
-        if a.is_nan() { a } else if a < b { a } else { b };
+        if a.is_nan() || a < b { a } else { b };
     abs(s, a, b) = a.abs(), a.abs();
     sqrt(s, a, b) = a.sqrt(), a.sqrt();
     floor(s, a, b) = a.floor(), a.floor();
@@ -97,8 +97,8 @@ check! {
     ge(s, a, b) = a.ge(b).select(a, b), if a >= b { a } else { b };
     is_nan(s, a, b) = a.is_nan().select(s.splat(1.0), s.splat(0.0)),
         if a.is_nan() { 1.0 } else { 0.0 };
-    masks(s, a, b) = ((a.lt(b) | !b.lt(a)) & (a.eq(a) ^ b.eq(b))).select(a, b),
-        if (a < b || !(b < a)) & (a.is_nan() ^ b.is_nan()) { a } else { b };
+    masks(s, a, b) = ((a.lt(b) | !b.eq(a)) & (a.eq(a) ^ b.eq(b))).select(a, b),
+        if (a < b || b != a) & (a.is_nan() ^ b.is_nan()) { a } else { b };
     integer_bits(s, a, b) = ((a.bits() & b.bits()) | (a.bits() ^ !b.bits())).as_f32(),
         f32::from_bits((a.to_bits() & b.to_bits()) | (a.to_bits() ^ !b.to_bits()));
     integer_sums(s, a, b) = (a.bits() + b.bits() * a.bits() - s.splat_i32(3)).to_f32(),
@@ -249,4 +249,54 @@ fn partial_stores_write_no_further() {
 fn a_wrong_name_is_an_error() {
     assert!(Isa::named("mmx").unwrap_err().contains("mmx"));
     assert_eq!(Isa::named("scalar").unwrap().name(), "scalar");
+}
+
+simd_fn! {
+    fn transposed(s: S, x: &[f32], y: &mut [f32]) {
+        let mut block = [s.zero(); MAX_LANES];
+        for i in 0..S::LANES {
+            block[i] = s.load(&x[i * S::LANES..]);
+        }
+        s.transpose(&mut block);
+        for i in 0..S::LANES {
+            block[i].store(&mut y[i * S::LANES..]);
+        }
+    }
+}
+
+#[test]
+fn transpose_turns_rows_into_columns() {
+    for isa in Isa::available() {
+        let n = isa.lanes();
+        let x: Vec<f32> = (0..n * n).map(|i| i as f32).collect();
+        let mut y = vec![0.0; n * n];
+        transposed(isa, &x, &mut y);
+        for i in 0..n * n {
+            assert_eq!(y[i], x[i % n * n + i / n], "{} {i}", isa.name());
+        }
+    }
+}
+
+simd_fn! {
+    fn scaled(s: S, x: f32, n: &[f32], y: &mut [f32]) {
+        let mut i = 0;
+        while i < n.len() {
+            s.scale(s.splat(x), s.load_partial(&n[i..], 0.0)).store_partial(&mut y[i..]);
+            i += S::LANES;
+        }
+    }
+}
+
+#[test]
+fn scale_reaches_subnormals_and_infinity() {
+    let n: Vec<f32> = (-250..=250).map(|n| n as f32).collect();
+    for isa in Isa::available() {
+        for x in [1.0, -1.7, 1e-3, f32::NAN, f32::INFINITY] {
+            let mut y = vec![0.0; n.len()];
+            scaled(isa, x, &n, &mut y);
+            for (y, n) in y.iter().zip(&n) {
+                same(isa, "scaled", *y, (f64::from(x) * f64::from(*n).exp2()) as f32);
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! WebAssembly's simd128: 4 lanes, no fused multiply-add.
 
-use super::{F32s, I32s, Mask, Simd};
+use super::{F32s, I32s, MAX_LANES, Mask, Simd};
 use std::arch::wasm32::*;
 use std::ops::{Add, BitAnd, BitOr, BitXor, Div, Mul, Neg, Not, Sub};
 
@@ -121,6 +121,16 @@ impl Simd for Wasm {
     #[inline(always)]
     fn first(self, n: usize) -> Mask4 {
         self.splat_i32(n.min(4) as i32).gt(self.iota())
+    }
+    #[inline(always)]
+    fn transpose(self, block: &mut [F32x4; MAX_LANES]) {
+        let [a, b, c, d] = [block[0].0, block[1].0, block[2].0, block[3].0];
+        let (ac, bd) = (i32x4_shuffle::<0, 4, 1, 5>(a, c), i32x4_shuffle::<0, 4, 1, 5>(b, d));
+        let (ac2, bd2) = (i32x4_shuffle::<2, 6, 3, 7>(a, c), i32x4_shuffle::<2, 6, 3, 7>(b, d));
+        block[0] = F32x4(i32x4_shuffle::<0, 4, 1, 5>(ac, bd));
+        block[1] = F32x4(i32x4_shuffle::<2, 6, 3, 7>(ac, bd));
+        block[2] = F32x4(i32x4_shuffle::<0, 4, 1, 5>(ac2, bd2));
+        block[3] = F32x4(i32x4_shuffle::<2, 6, 3, 7>(ac2, bd2));
     }
 }
 
