@@ -1,10 +1,15 @@
 //! The CPU backend: kernels over slices, written once and compiled for each instruction set.
 #![deny(unsafe_code)]
 
+mod arena;
 pub mod eval;
 pub mod kernel;
 pub mod math;
 pub mod ops;
 pub mod par;
+mod plan;
 pub mod pool;
+mod program;
 pub mod simd;
+
+pub use program::CpuBackend;

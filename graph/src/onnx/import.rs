@@ -56,13 +56,17 @@ pub struct ImportOptions<'a> {
     pub limits: &'a Limits,
     /// The user's operators; they come before ONNX's of the same name.
     pub custom: &'a CustomOps,
+    /// Sizes that symbolic dimensions of the inputs are given.
+    pub dims: &'a HashMap<String, usize>,
 }
 
 impl Default for ImportOptions<'_> {
     fn default() -> Self {
         static CUSTOM: std::sync::LazyLock<CustomOps> = std::sync::LazyLock::new(CustomOps::new);
+        static DIMS: std::sync::LazyLock<HashMap<String, usize>> =
+            std::sync::LazyLock::new(HashMap::new);
         static LIMITS: Limits = Limits::trusted();
-        ImportOptions { external: &NoExternalData, limits: &LIMITS, custom: &CUSTOM }
+        ImportOptions { external: &NoExternalData, limits: &LIMITS, custom: &CUSTOM, dims: &DIMS }
     }
 }
 
@@ -191,7 +195,8 @@ impl<'a> Importer<'a> {
                 model.defaults.push((info.name().to_string(), v));
                 continue;
             }
-            let port = port(info)?;
+            let mut port = port(info)?;
+            port.shape.iter_mut().flatten().for_each(|d| self.give_size(d));
             let fact = Fact { ty: port.ty.clone(), shape: port.shape.clone(), known: None };
             self.check_rank(&fact)?;
             let v = self.graph().input(&port.name, fact);
@@ -256,6 +261,13 @@ impl<'a> Importer<'a> {
 
     fn scope(&mut self) -> &mut Scope {
         self.scopes.last_mut().expect("there is always a scope")
+    }
+
+    /// Replaces a symbol by the size that the caller gave it.
+    fn give_size(&self, dim: &mut crate::Dim) {
+        if let Some(&size) = dim.as_symbol().and_then(|name| self.options.dims.get(&**name)) {
+            *dim = crate::Dim::from(size);
+        }
     }
 
     fn check_rank(&self, fact: &Fact) -> Result<(), Reason> {

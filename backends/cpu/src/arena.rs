@@ -1,0 +1,98 @@
+//! Memory that runs leave behind for the runs after them.
+
+use std::sync::Mutex;
+
+use rinfer_graph::Reason;
+use rinfer_graph::tensor::{Buffer, try_buffer};
+
+use crate::plan::Plan;
+
+/// The buffers of a plan's slots; `None` while a value holds one.
+type Slots = Vec<Option<Buffer>>;
+
+/// Arenas that no run uses at the moment.
+#[derive(Default)]
+pub(crate) struct Arenas(Mutex<Idle>);
+
+#[derive(Default)]
+struct Idle {
+    runs: u64,
+    arenas: Vec<Arena>,
+}
+
+struct Arena {
+    /// Which plan it fits: the plan's address serves as its name, and is never followed.
+    plan: usize,
+    last_used: u64,
+    slots: Slots,
+}
+
+/// An arena that no run of this many took is given back to the system.
+const KEEP_FOR: u64 = 16;
+
+fn name(plan: &Plan) -> usize {
+    std::ptr::from_ref(plan) as usize
+}
+
+impl Arenas {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Buffers for a plan: those of its last run, or those of another plan where they fit.
+    pub fn take(&self, plan: &Plan) -> Result<Slots, Reason> {
+        let mut idle = self.lock();
+        idle.runs += 1;
+        let mine = idle.arenas.iter().rposition(|a| a.plan == name(plan));
+        let found = mine.or(idle.arenas.len().checked_sub(1)).map(|i| idle.arenas.swap_remove(i));
+        drop(idle);
+        let mut spare: Vec<Buffer> = match found {
+            Some(arena) if arena.plan == name(plan) && fits(&arena.slots, plan) => {
+                return fill(arena.slots, plan);
+            }
+            Some(arena) => arena.slots.into_iter().flatten().collect(),
+            None => Vec::new(),
+        };
+        // The largest first, each taking the smallest spare buffer that holds it and is not far
+        // too large: what is left over goes back to the system.
+        spare.sort_by_key(Vec::len);
+        let mut by_size: Vec<usize> = (0..plan.slots.len()).collect();
+        by_size.sort_by_key(|&slot| std::cmp::Reverse(plan.slots[slot]));
+        let mut slots: Slots = vec![None; plan.slots.len()];
+        for slot in by_size {
+            let lines = plan.slots[slot].div_ceil(64);
+            let at = spare.partition_point(|buffer| buffer.len() < lines);
+            if spare.get(at).is_some_and(|buffer| buffer.len() <= 2 * lines + 64) {
+                slots[slot] = Some(spare.remove(at));
+            }
+        }
+        fill(slots, plan)
+    }
+
+    /// Keeps the buffers for later runs.
+    pub fn give_back(&self, plan: &Plan, slots: Slots) {
+        let mut idle = self.lock();
+        let now = idle.runs;
+        idle.arenas.retain(|arena| arena.last_used + KEEP_FOR > now);
+        idle.arenas.push(Arena { plan: name(plan), last_used: now, slots });
+    }
+}
+
+/// Two plans may come to live at one address, one after the other: sizes decide.
+fn fits(slots: &Slots, plan: &Plan) -> bool {
+    let large = |(buffer, &bytes): (&Option<Buffer>, &usize)| {
+        buffer.as_ref().is_none_or(|buffer| buffer.len() * 64 >= bytes)
+    };
+    slots.len() == plan.slots.len() && slots.iter().zip(&plan.slots).all(large)
+}
+
+/// Makes the buffers that are missing.
+fn fill(mut slots: Slots, plan: &Plan) -> Result<Slots, Reason> {
+    for (buffer, &bytes) in slots.iter_mut().zip(&plan.slots) {
+        if buffer.is_none() {
+            // A little more than needed, so that slowly growing shapes find it large enough.
+            *buffer = Some(try_buffer(bytes.saturating_add(bytes / 8))?);
+        }
+    }
+    Ok(slots)
+}

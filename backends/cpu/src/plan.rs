@@ -1,0 +1,445 @@
+//! Plans: what a program does for given input shapes, and in which memory.
+//!
+//! A plan covers nodes from where it starts up to the first whose shapes depend on content that is
+//! not known yet; there it ends, and the next plan is looked up by what has become known. Each
+//! step has its kernel, its sources and its slots. A slot is one buffer, used again as soon as the
+//! value in it is dead; an output may overwrite an input that dies with the step.
+
+use rinfer_graph::backend::NodeError;
+use rinfer_graph::ops::Inputs;
+use rinfer_graph::shape::Sizes;
+use rinfer_graph::tensor::size_in_bytes;
+use rinfer_graph::{DType, Dim, Fact, Facts, Reason, Tensor, Type, Value};
+use smallvec::SmallVec;
+
+use crate::eval::run_node;
+use crate::kernel::{Cx, Kernel, Run};
+use crate::ops;
+use crate::program::{Local, Nodes};
+
+/// Where a step's input comes from.
+pub(crate) enum Source {
+    /// A value that is made in each run, or given.
+    Local(Local),
+    /// A weight of the program, by its local number.
+    Weight(Local),
+    /// Computed when the plan was made.
+    Fixed(usize),
+}
+
+/// Where a step's output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A slot of the arena.
+    Slot(usize),
+    /// Memory of its own: it outlives the run, or the kernel makes it.
+    Own,
+    /// The buffer of this input (its position among the node's inputs).
+    Input(usize),
+}
+
+/// An output of a step.
+pub(crate) struct Out {
+    pub local: Local,
+    pub dtype: DType,
+    pub sizes: Sizes,
+    pub place: Place,
+}
+
+/// One node of a plan.
+pub(crate) struct Step {
+    /// Its position in the program's list.
+    pub node: usize,
+    pub kernel: Kernel,
+    pub inputs: SmallVec<[Option<Source>; 4]>,
+    /// Outputs with their shapes; for a kernel that makes its own, only which they are.
+    pub outputs: SmallVec<[Out; 1]>,
+    pub facts: Facts,
+    /// Values that nobody reads after this step.
+    pub dead: SmallVec<[Local; 2]>,
+}
+
+/// The types and sizes of the values that a plan was made for.
+pub(crate) type ShapeKey = Vec<(Local, Type, Option<Sizes>)>;
+
+/// What the program does from one node up to another, for given shapes.
+pub(crate) struct Plan {
+    pub steps: Vec<Step>,
+    /// Tensors that depend on shapes only, by [`Source::Fixed`].
+    pub fixed: Vec<Tensor>,
+    /// Values that turned out to depend on shapes only, to be put where later plans look.
+    pub constants: Vec<(Local, Value)>,
+    /// Bytes of each slot.
+    pub slots: Vec<usize>,
+    /// Bytes of the slots if nothing were used twice.
+    pub unshared: usize,
+    /// Bytes of steps' outputs that leave the program.
+    pub outputs: usize,
+    /// The first node that is not covered.
+    pub end: usize,
+    /// Values whose content, too, the plan was made for.
+    pub relied: Vec<(Local, Value)>,
+    /// The slot that each value lives in.
+    pub slot_of: Vec<Option<usize>>,
+}
+
+/// Bytes of one constant, and of all, that a plan may compute ahead from shapes alone.
+const FIXED_VALUE: usize = 1 << 20;
+const FIXED_TOTAL: usize = 16 << 20;
+/// Elements of a value whose content may become part of a plan's key.
+const CONTENT: usize = 4096;
+
+/// Makes a plan.
+pub(crate) struct Planner<'a> {
+    nodes: &'a Nodes,
+    /// What is known of each value; weights and fixed values are constants.
+    facts: Vec<Option<Fact>>,
+    /// Whether the value is made in this plan, so that its content is not at hand.
+    made: Vec<bool>,
+    /// Position in `fixed` of values that this plan computed ahead.
+    fixed_at: Vec<Option<usize>>,
+    fixed_bytes: usize,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    /// `facts` are those of the values that exist before node `start` runs.
+    pub fn new(nodes: &'a Nodes, start: usize, facts: Vec<Option<Fact>>) -> Planner<'a> {
+        let n = facts.len();
+        let plan = Plan {
+            steps: Vec::new(),
+            fixed: Vec::new(),
+            constants: Vec::new(),
+            slots: Vec::new(),
+            unshared: 0,
+            outputs: 0,
+            end: start,
+            relied: Vec::new(),
+            slot_of: vec![None; n],
+        };
+        Planner {
+            nodes,
+            facts,
+            made: vec![false; n],
+            fixed_at: vec![None; n],
+            fixed_bytes: 0,
+            plan,
+        }
+    }
+
+    /// Plans as many nodes as shapes are known for. `content` gives a value's content if it
+    /// exists.
+    pub fn run(mut self, content: &dyn Fn(Local) -> Option<Value>) -> Result<Plan, NodeError> {
+        while self.plan.end < self.nodes.len() {
+            let node = self.plan.end;
+            let at = |reason: Reason| reason.at(self.nodes.id(node));
+            let mut outputs = self.infer(node).map_err(at)?;
+            if !is_planned(&outputs) {
+                if self.waits_for_content(node) && !self.plan.steps.is_empty() {
+                    break;
+                }
+                outputs = self.bind(node, outputs, content)?;
+            }
+            let known = is_planned(&outputs);
+            self.node(node, outputs).map_err(|reason| reason.at(self.nodes.id(node)))?;
+            self.plan.end += 1;
+            if !known {
+                break;
+            }
+        }
+        self.place();
+        Ok(self.plan)
+    }
+
+    fn inputs(&self, node: usize) -> SmallVec<[Option<&Fact>; 4]> {
+        let locals = self.nodes.inputs(node).iter();
+        locals.map(|l| l.and_then(|l| self.facts[l].as_ref())).collect()
+    }
+
+    fn infer(&self, node: usize) -> Result<Facts, Reason> {
+        let inputs = self.inputs(node);
+        self.nodes.node(node).op.infer(&Inputs::new(&inputs, self.nodes.outputs(node).len()))
+    }
+
+    /// Whether the content of one of its inputs comes into being in this very plan.
+    fn waits_for_content(&self, node: usize) -> bool {
+        let mut inputs = self.nodes.inputs(node).iter().flatten();
+        inputs.any(|&l| self.made[l])
+    }
+
+    /// Looks at the content of inputs until the shapes are known: first those after the first
+    /// (shapes, axes, counts), then the first too.
+    fn bind(
+        &mut self,
+        node: usize,
+        mut outputs: Facts,
+        content: &dyn Fn(Local) -> Option<Value>,
+    ) -> Result<Facts, NodeError> {
+        for first in [1, 0] {
+            let mut bound = Vec::new();
+            for l in self.nodes.inputs(node).iter().skip(first).flatten().copied() {
+                let small =
+                    |v: &Value| v.shape().and_then(rinfer_graph::shape::count) <= Some(CONTENT);
+                let unknown = self.facts[l].as_ref().is_some_and(|fact| !fact.is_const());
+                if let Some(value) = content(l).filter(|v| unknown && !self.made[l] && small(v)) {
+                    let old = self.facts[l].replace(Fact::of_value(&value));
+                    bound.push((l, old));
+                }
+            }
+            if bound.is_empty() {
+                continue;
+            }
+            outputs = self.infer(node).map_err(|reason| reason.at(self.nodes.id(node)))?;
+            if is_planned(&outputs) {
+                let relied = bound.iter().filter_map(|(l, _)| Some((*l, content(*l)?)));
+                self.plan.relied.extend(relied);
+                break;
+            }
+            // It did not help: the plan must not depend on it.
+            for (l, old) in bound {
+                self.facts[l] = old;
+            }
+            outputs = self.infer(node).map_err(|reason| reason.at(self.nodes.id(node)))?;
+        }
+        Ok(outputs)
+    }
+
+    /// Adds one node: computed now if it depends on shapes only, else as a step.
+    fn node(&mut self, node: usize, outputs: Facts) -> Result<(), Reason> {
+        if self.fix(node, &outputs) {
+            return Ok(());
+        }
+        let inputs = self.inputs(node);
+        let cx = Cx {
+            isa: self.nodes.isa,
+            node: self.nodes.node(node),
+            inputs: &inputs,
+            outputs: &outputs,
+            packs: &self.nodes.packs,
+        };
+        let kernel = ops::compile(&cx)?;
+        drop(inputs);
+        let sources = self.nodes.inputs(node).iter().map(|l| l.map(|l| self.source(l))).collect();
+        let mut outs = SmallVec::new();
+        for (i, &local) in self.nodes.outputs(node).iter().enumerate() {
+            let fact = outputs[i].clone();
+            outs.push(Out {
+                local,
+                dtype: fact.ty.dtype().unwrap_or(DType::U8),
+                sizes: fact.sizes().unwrap_or_default(),
+                place: Place::Own,
+            });
+            // Content that inference found stays known: it may decide shapes further on.
+            self.facts[local] = Some(fact);
+            self.made[local] = true;
+        }
+        let (dead, facts) = (SmallVec::new(), outputs);
+        self.plan.steps.push(Step { node, kernel, inputs: sources, outputs: outs, facts, dead });
+        Ok(())
+    }
+
+    fn source(&self, l: Local) -> Source {
+        match self.fixed_at[l] {
+            Some(i) => Source::Fixed(i),
+            None if self.nodes.is_weight(l) => Source::Weight(l),
+            None => Source::Local(l),
+        }
+    }
+
+    /// Computes a node ahead if its inputs are known in full and its outputs are small.
+    fn fix(&mut self, node: usize, outputs: &Facts) -> bool {
+        let known = outputs.iter().all(Fact::is_const);
+        let inputs = self.inputs(node);
+        let constant = inputs.iter().flatten().all(|fact| fact.is_const());
+        if !(known || constant) || self.nodes.node(node).op.is_random() {
+            return false;
+        }
+        let bytes: Option<usize> = outputs.iter().map(bytes_of).sum();
+        let Some(bytes) =
+            bytes.filter(|&b| b <= FIXED_VALUE && b + self.fixed_bytes <= FIXED_TOTAL)
+        else {
+            return false;
+        };
+        let values = if known {
+            outputs.iter().filter_map(Fact::value).collect()
+        } else {
+            let values: Vec<_> = inputs.iter().map(|f| f.and_then(Fact::value)).collect();
+            let cx = rinfer_graph::backend::RunCx::unbounded();
+            match run_node(self.nodes.isa, self.nodes.node(node), &values, FIXED_VALUE, &cx) {
+                Ok(values) => values,
+                // The step itself will say what is wrong, when it runs.
+                Err(_) => return false,
+            }
+        };
+        let locals = self.nodes.outputs(node);
+        if values.len() < locals.len() || !values.iter().all(|v| matches!(v, Value::Tensor(_))) {
+            return false;
+        }
+        drop(inputs);
+        self.fixed_bytes += bytes;
+        for (&l, value) in locals.iter().zip(values) {
+            self.facts[l] = Some(Fact::of_value(&value));
+            if let Value::Tensor(t) = &value {
+                self.fixed_at[l] = Some(self.plan.fixed.len());
+                self.plan.fixed.push(t.clone());
+            }
+            self.plan.constants.push((l, value));
+        }
+        true
+    }
+
+    /// Finds when each value dies, and gives every output its place.
+    fn place(&mut self) {
+        let mut last = vec![None; self.facts.len()];
+        for (i, step) in self.plan.steps.iter().enumerate() {
+            for source in step.inputs.iter().flatten() {
+                if let Source::Local(l) = source {
+                    last[*l] = Some(i);
+                }
+            }
+            for out in &step.outputs {
+                last[out.local].get_or_insert(i);
+            }
+        }
+        let end = self.plan.end;
+        self.plan.constants.retain(|(l, _)| self.nodes.is_read_from(*l, end));
+        let survives = |l: Local| self.nodes.is_read_from(l, end);
+        for (l, last) in last.iter().enumerate() {
+            if let Some(i) = last.filter(|_| !survives(l)) {
+                self.plan.steps[i].dead.push(l);
+            }
+        }
+        let mut slots = Slots::new(self.facts.len());
+        for i in 0..self.plan.steps.len() {
+            let step = &mut self.plan.steps[i];
+            for o in 0..step.outputs.len() {
+                let bytes = bytes_of(&step.facts[o]).unwrap_or(0);
+                let place = if matches!(step.kernel.run, Run::View) && o == 0 {
+                    slots.view(step)
+                } else if survives(step.outputs[o].local)
+                    || !matches!(step.kernel.run, Run::Tensors(_))
+                {
+                    self.plan.outputs += bytes;
+                    Place::Own
+                } else {
+                    self.plan.unshared += bytes;
+                    slots.output(step, o, bytes)
+                };
+                step.outputs[o].place = place;
+            }
+            slots.free(&step.dead);
+        }
+        self.plan.slots = slots.sizes;
+        self.plan.slot_of = slots.slot_of;
+    }
+}
+
+/// Whether every tensor among the outputs has a known shape.
+fn is_planned(outputs: &Facts) -> bool {
+    outputs.iter().all(|fact| fact.ty.dtype().is_none() || fact.sizes().is_some())
+}
+
+/// Bytes of a tensor of known shape.
+fn bytes_of(fact: &Fact) -> Option<usize> {
+    match (&fact.ty, &fact.shape) {
+        (Type::Tensor(dtype), Some(shape)) if shape.iter().all(|d| matches!(d, Dim::N(_))) => {
+            size_in_bytes(*dtype, &fact.sizes()?).ok()
+        }
+        _ => None,
+    }
+}
+
+/// Which slots hold living values.
+struct Slots {
+    sizes: Vec<usize>,
+    /// How many living values (views of one another) a slot holds.
+    users: Vec<usize>,
+    /// Free slots, the one freed last at the end: its memory is likely still in a cache.
+    idle: Vec<usize>,
+    slot_of: Vec<Option<usize>>,
+}
+
+impl Slots {
+    fn new(locals: usize) -> Slots {
+        Slots {
+            sizes: Vec::new(),
+            users: Vec::new(),
+            idle: Vec::new(),
+            slot_of: vec![None; locals],
+        }
+    }
+
+    /// The output of a view lives where its input does.
+    fn view(&mut self, step: &Step) -> Place {
+        if let Some(Some(Source::Local(l))) = step.inputs.first() {
+            if let Some(slot) = self.slot_of[*l] {
+                self.slot_of[step.outputs[0].local] = Some(slot);
+                self.users[slot] += 1;
+            }
+        }
+        Place::Own
+    }
+
+    fn output(&mut self, step: &Step, o: usize, bytes: usize) -> Place {
+        if o == 0 {
+            if let Some(input) = self.in_place(step, bytes) {
+                return input;
+            }
+        }
+        let slot = self.best_fit(bytes);
+        self.users[slot] = 1;
+        self.slot_of[step.outputs[o].local] = Some(slot);
+        Place::Slot(slot)
+    }
+
+    /// An input that the kernel may overwrite, that dies here and has its slot to itself.
+    fn in_place(&mut self, step: &Step, bytes: usize) -> Option<Place> {
+        for (i, source) in step.inputs.iter().enumerate().take(32) {
+            let Some(Source::Local(l)) = source else { continue };
+            let Some(slot) = self.slot_of[*l] else { continue };
+            let reads =
+                step.inputs.iter().flatten().filter(|s| matches!(s, Source::Local(m) if m == l));
+            let alone = self.users[slot] == 1 && reads.count() == 1;
+            if step.kernel.in_place & (1 << i) != 0
+                && alone
+                && step.dead.contains(l)
+                && self.sizes[slot] >= bytes
+            {
+                self.users[slot] += 1;
+                self.slot_of[step.outputs[0].local] = Some(slot);
+                return Some(Place::Input(i));
+            }
+        }
+        None
+    }
+
+    /// The smallest idle slot that is large enough, or else the largest, grown, or a new one.
+    fn best_fit(&mut self, bytes: usize) -> usize {
+        let fits = |&&slot: &&usize| self.sizes[slot] >= bytes;
+        let best = self.idle.iter().rev().filter(fits).min_by_key(|&&slot| self.sizes[slot]);
+        let best = best.or_else(|| self.idle.iter().max_by_key(|&&slot| self.sizes[slot])).copied();
+        match best {
+            Some(slot) => {
+                self.idle.retain(|&s| s != slot);
+                self.sizes[slot] = self.sizes[slot].max(bytes);
+                slot
+            }
+            None => {
+                self.sizes.push(bytes);
+                self.users.push(0);
+                self.sizes.len() - 1
+            }
+        }
+    }
+
+    fn free(&mut self, dead: &[Local]) {
+        for &l in dead {
+            if let Some(slot) = self.slot_of[l] {
+                self.users[slot] -= 1;
+                if self.users[slot] == 0 {
+                    self.idle.push(slot);
+                }
+            }
+        }
+    }
+}

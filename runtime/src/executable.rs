@@ -1,0 +1,308 @@
+//! A graph made ready to run: programs of backends, control flow between them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rinfer_graph::backend::{Backend, Backends, Memory, NodeError, Program, Region, RunCx};
+use rinfer_graph::{Fact, Graph, NodeId, Reason, Value, ValueId, invalid};
+
+use crate::control;
+use crate::error::Error;
+
+/// A reason with the way to the node where it arose.
+#[derive(Debug)]
+pub(crate) struct Located {
+    path: Vec<String>,
+    op: String,
+    facts: Vec<String>,
+    reason: Reason,
+}
+
+impl From<Reason> for Located {
+    fn from(reason: Reason) -> Located {
+        Located { path: Vec::new(), op: String::new(), facts: Vec::new(), reason }
+    }
+}
+
+impl From<Located> for Error {
+    fn from(e: Located) -> Error {
+        if e.path.is_empty() {
+            return Error::Option(e.reason);
+        }
+        Error::Node { node: e.path.join("/"), op: e.op, facts: e.facts, reason: e.reason }
+    }
+}
+
+impl Located {
+    fn new(graph: &Graph, e: NodeError) -> Located {
+        let Some(id) = e.node else { return e.reason.into() };
+        let node = graph.node(id);
+        let facts =
+            node.inputs.iter().flatten().map(|&v| graph.fact(v).clone().forget().to_string());
+        Located {
+            path: vec![node_name(graph, id)],
+            op: node.op.name().to_string(),
+            facts: facts.collect(),
+            reason: e.reason,
+        }
+    }
+
+    /// The same, seen from a node around it.
+    fn inside(mut self, graph: &Graph, id: NodeId) -> Located {
+        if self.path.is_empty() {
+            return Located::new(graph, self.reason.at(id));
+        }
+        self.path.insert(0, node_name(graph, id));
+        self
+    }
+}
+
+/// The node's name, or that of its first output, or its number.
+fn node_name(graph: &Graph, id: NodeId) -> String {
+    let node = graph.node(id);
+    if !node.name.is_empty() {
+        return node.name.to_string();
+    }
+    let output = node.outputs.first().and_then(|&v| graph.name(v));
+    output.map_or_else(|| format!("#{}", id.index()), |name| name.to_string())
+}
+
+enum Work {
+    /// Nodes that one backend runs.
+    Region { program: Box<dyn Program>, inputs: Vec<ValueId>, outputs: Vec<ValueId> },
+    /// A node that runs graphs.
+    Control { node: NodeId, bodies: Vec<Executable> },
+}
+
+struct Part {
+    work: Work,
+    /// Values that nothing reads after this part.
+    dead: Vec<ValueId>,
+}
+
+/// A graph made ready to run.
+pub(crate) struct Executable {
+    graph: Arc<Graph>,
+    parts: Vec<Part>,
+}
+
+/// Where a node runs, in the order of the graph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The node's name.
+    pub node: String,
+    /// Its operator.
+    pub op: String,
+    /// The backend, or `session` for control flow.
+    pub backend: &'static str,
+}
+
+impl Executable {
+    /// Gives every node to the first backend that supports it, and compiles maximal runs.
+    pub fn new(
+        graph: Arc<Graph>,
+        backends: &Backends,
+        progress: &(dyn Fn(usize) + Sync),
+    ) -> Result<Executable, Located> {
+        let groups = partition(&graph, backends)?;
+        let mut uses = Uses::new(&graph, &groups);
+        let mut parts = Vec::with_capacity(groups.len());
+        for (i, (backend, nodes)) in groups.iter().enumerate() {
+            let work = match backend {
+                None => {
+                    let node = nodes[0];
+                    let bodies = graph.node(node).op.bodies();
+                    let bodies = bodies.into_iter().map(|body| {
+                        Executable::new(body.clone(), backends, progress)
+                            .map_err(|e| e.inside(&graph, node))
+                    });
+                    Work::Control { node, bodies: bodies.collect::<Result<_, _>>()? }
+                }
+                Some(backend) => {
+                    let (inputs, outputs) = uses.border(&graph, i, nodes);
+                    let region = Region {
+                        graph: &graph,
+                        nodes,
+                        inputs: &inputs,
+                        outputs: &outputs,
+                        progress,
+                    };
+                    let program = backend.compile(region).map_err(|e| Located::new(&graph, e))?;
+                    Work::Region { program, inputs, outputs }
+                }
+            };
+            parts.push(Part { work, dead: uses.take_dead(i) });
+        }
+        Ok(Executable { graph, parts })
+    }
+
+    /// Runs once. Inputs and outputs in the graph's order.
+    pub fn run(&self, inputs: Vec<Value>, cx: &RunCx<'_>) -> Result<Vec<Value>, Located> {
+        let graph = &*self.graph;
+        if inputs.len() != graph.inputs().len() {
+            return Err(invalid!(
+                "{} inputs for a graph of {}",
+                inputs.len(),
+                graph.inputs().len()
+            )
+            .into());
+        }
+        let mut env: HashMap<ValueId, Value> = graph.inputs().iter().copied().zip(inputs).collect();
+        for part in &self.parts {
+            match &part.work {
+                Work::Region { program, inputs, outputs } => {
+                    let given = inputs
+                        .iter()
+                        .map(|v| read(graph, &mut env, *v, part.dead.contains(v)))
+                        .collect::<Result<_, _>>()?;
+                    let made = program.run(given, cx).map_err(|e| Located::new(graph, e))?;
+                    env.extend(outputs.iter().copied().zip(made));
+                }
+                Work::Control { node, bodies } => {
+                    let n = graph.node(*node);
+                    let given = n
+                        .inputs
+                        .iter()
+                        .map(|v| v.map(|v| read(graph, &mut env, v, false)).transpose())
+                        .collect::<Result<_, _>>()?;
+                    let made = control::run(&n.op, bodies, given, cx)
+                        .map_err(|e| e.inside(graph, *node))?;
+                    env.extend(n.outputs.iter().copied().zip(made));
+                }
+            }
+            for v in &part.dead {
+                env.remove(v);
+            }
+        }
+        let outputs = graph.outputs();
+        let last = |i: usize| !outputs[i + 1..].contains(&outputs[i]);
+        (0..outputs.len()).map(|i| Ok(read(graph, &mut env, outputs[i], last(i))?)).collect()
+    }
+
+    /// What a run with inputs of these facts takes in memory, control flow's bodies left out.
+    pub fn memory(&self, inputs: &[Fact]) -> Result<Memory, Located> {
+        let mut total = Memory::default();
+        let given: HashMap<ValueId, &Fact> =
+            self.graph.inputs().iter().copied().zip(inputs).collect();
+        for part in &self.parts {
+            match &part.work {
+                Work::Region { program, inputs, .. } => {
+                    let facts: Vec<Fact> = inputs
+                        .iter()
+                        .map(|v| {
+                            given
+                                .get(v)
+                                .map_or_else(|| self.graph.fact(*v).clone(), |f| (*f).clone())
+                        })
+                        .collect();
+                    if facts.iter().any(|f| f.ty.dtype().is_some() && f.sizes().is_none()) {
+                        total.partial = true;
+                        continue;
+                    }
+                    let m = program.memory(&facts).map_err(|e| Located::new(&self.graph, e))?;
+                    total.weights += m.weights;
+                    total.arena = total.arena.max(m.arena);
+                    total.unshared += m.unshared;
+                    total.outputs += m.outputs;
+                    total.partial |= m.partial;
+                }
+                Work::Control { .. } => total.partial = true,
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// A value's content: computed, given, or a constant.
+fn read(
+    graph: &Graph,
+    env: &mut HashMap<ValueId, Value>,
+    v: ValueId,
+    take: bool,
+) -> Result<Value, Reason> {
+    let found = if take { env.remove(&v) } else { env.get(&v).cloned() };
+    found
+        .or_else(|| graph.fact(v).value())
+        .ok_or_else(|| invalid!("value {} does not exist yet", graph.name(v).map_or("", |n| n)))
+}
+
+type Group = (Option<Arc<dyn Backend>>, Vec<NodeId>);
+
+/// Nodes in order, grouped by the backend that runs them; control flow stands alone.
+fn partition(graph: &Graph, backends: &Backends) -> Result<Vec<Group>, Located> {
+    let mut groups: Vec<Group> = Vec::new();
+    for &id in graph.order() {
+        if graph.node(id).op.is_control() {
+            groups.push((None, vec![id]));
+            continue;
+        }
+        let backend = choose(graph, id, backends)?;
+        match groups.last_mut() {
+            Some((Some(last), nodes)) if Arc::ptr_eq(last, &backend) => nodes.push(id),
+            _ => groups.push((Some(backend), vec![id])),
+        }
+    }
+    Ok(groups)
+}
+
+fn choose(graph: &Graph, id: NodeId, backends: &Backends) -> Result<Arc<dyn Backend>, Located> {
+    let mut why = None;
+    for backend in backends {
+        match backend.supports(graph, id) {
+            Ok(()) => return Ok(backend.clone()),
+            Err(reason) => why = Some(reason),
+        }
+    }
+    let reason = why.unwrap_or_else(|| invalid!("there is no backend"));
+    Err(Located::new(graph, reason.at(id)))
+}
+
+/// Who makes and who reads each value, by group.
+struct Uses {
+    made_in: HashMap<ValueId, usize>,
+    last_read: HashMap<ValueId, usize>,
+    dead: Vec<Vec<ValueId>>,
+}
+
+impl Uses {
+    fn new(graph: &Graph, groups: &[Group]) -> Uses {
+        let (mut made_in, mut last_read) = (HashMap::new(), HashMap::new());
+        for (i, (_, nodes)) in groups.iter().enumerate() {
+            for &id in nodes {
+                let node = graph.node(id);
+                made_in.extend(node.outputs.iter().map(|&v| (v, i)));
+                last_read.extend(node.inputs.iter().flatten().map(|&v| (v, i)));
+            }
+        }
+        last_read.extend(graph.outputs().iter().map(|&v| (v, usize::MAX)));
+        let mut dead = vec![Vec::new(); groups.len()];
+        for (&v, &last) in last_read.iter().filter(|(_, last)| **last != usize::MAX) {
+            dead[last].push(v);
+        }
+        Uses { made_in, last_read, dead }
+    }
+
+    /// What a group reads from outside, and what others read of it.
+    fn border(&self, graph: &Graph, i: usize, nodes: &[NodeId]) -> (Vec<ValueId>, Vec<ValueId>) {
+        let mut inputs = Vec::new();
+        let mut outputs = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for &id in nodes {
+            let node = graph.node(id);
+            for &v in node.inputs.iter().flatten() {
+                let outside = self.made_in.get(&v).is_none_or(|&made| made != i);
+                let constant = graph.producer(v).is_none() && graph.fact(v).is_const();
+                if outside && !constant && seen.insert(v) {
+                    inputs.push(v);
+                }
+            }
+            let later = |v: &&ValueId| self.last_read.get(v).is_some_and(|&last| last > i);
+            outputs.extend(node.outputs.iter().filter(later));
+        }
+        (inputs, outputs)
+    }
+
+    fn take_dead(&mut self, i: usize) -> Vec<ValueId> {
+        std::mem::take(&mut self.dead[i])
+    }
+}

@@ -1,0 +1,144 @@
+//! Models: files or bytes, read and understood, not yet made ready to run.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rinfer_graph::onnx::{self, CustomOps, ImportOptions, NoExternalData, Port};
+use rinfer_graph::ops::CustomOp;
+use rinfer_graph::{Graph, Limits};
+
+use crate::error::Error;
+use crate::mmap::{self, Folder, Mapping};
+
+/// How a model is read.
+#[derive(Clone)]
+pub struct LoadOptions {
+    pub(crate) limits: Limits,
+    pub(crate) custom: CustomOps,
+    pub(crate) dims: HashMap<String, usize>,
+    pub(crate) mmap: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        LoadOptions {
+            limits: Limits::trusted(),
+            custom: CustomOps::new(),
+            dims: HashMap::new(),
+            mmap: true,
+        }
+    }
+}
+
+impl LoadOptions {
+    /// The defaults: trusted limits, mapped files.
+    pub fn new() -> LoadOptions {
+        LoadOptions::default()
+    }
+
+    /// Bounds on what the model may ask for.
+    pub fn limits(mut self, limits: Limits) -> LoadOptions {
+        self.limits = limits;
+        self
+    }
+
+    /// Adds an operator; it comes before ONNX's of the same domain and name.
+    pub fn custom_op(mut self, domain: &str, name: &str, op: Arc<dyn CustomOp>) -> LoadOptions {
+        self.custom.insert((domain.to_string(), name.to_string()), op);
+        self
+    }
+
+    /// Gives a symbolic dimension of the inputs a fixed size.
+    pub fn dim(mut self, symbol: &str, size: usize) -> LoadOptions {
+        self.dims.insert(symbol.to_string(), size);
+        self
+    }
+
+    /// Whether files are mapped (the default, where the feature is on) or read. A mapped file must
+    /// not be truncated while it is in use.
+    pub fn mmap(mut self, mmap: bool) -> LoadOptions {
+        self.mmap = mmap;
+        self
+    }
+}
+
+/// A model that was read: its graph and what its file says about it.
+pub struct Model {
+    pub(crate) inner: onnx::Model,
+    pub(crate) limits: Limits,
+    pub(crate) mappings: Vec<Mapping>,
+}
+
+impl Model {
+    /// Reads a model file. External data is looked for below its folder.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no model, or asks for what is not supported or not allowed.
+    pub fn open(path: impl AsRef<Path>) -> Result<Model, Error> {
+        Model::open_with(path, &LoadOptions::default())
+    }
+
+    /// As [`Model::open`], with options.
+    pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Model, Error> {
+        let path = path.as_ref();
+        let io = |source| Error::Io { path: path.into(), source };
+        let (bytes, mapping) = mmap::open(path, options.mmap).map_err(io)?;
+        let folder = Folder::new(path.parent().unwrap_or(Path::new("")), options.mmap);
+        let inner = onnx::import(
+            bytes,
+            &ImportOptions {
+                external: &folder,
+                limits: &options.limits,
+                custom: &options.custom,
+                dims: &options.dims,
+            },
+        )?;
+        let mut mappings = folder.mappings.into_inner().unwrap_or_else(|e| e.into_inner());
+        mappings.extend(mapping);
+        Ok(Model { inner, limits: options.limits.clone(), mappings })
+    }
+
+    /// Reads a model from memory; it cannot have external data. Weights alias the bytes.
+    ///
+    /// # Errors
+    /// As for [`Model::open`].
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Model, Error> {
+        Model::from_bytes_with(bytes, &LoadOptions::default())
+    }
+
+    /// As [`Model::from_bytes`], with options.
+    pub fn from_bytes_with(bytes: impl Into<Bytes>, options: &LoadOptions) -> Result<Model, Error> {
+        let inner = onnx::import(
+            bytes.into(),
+            &ImportOptions {
+                external: &NoExternalData,
+                limits: &options.limits,
+                custom: &options.custom,
+                dims: &options.dims,
+            },
+        )?;
+        Ok(Model { inner, limits: options.limits.clone(), mappings: Vec::new() })
+    }
+
+    /// The inputs that must be given.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inner.inputs
+    }
+
+    /// The outputs.
+    pub fn outputs(&self) -> &[Port] {
+        &self.inner.outputs
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.inner.graph
+    }
+
+    /// Everything that the file says.
+    pub fn info(&self) -> &onnx::Model {
+        &self.inner
+    }
+}

@@ -1,0 +1,87 @@
+//! What one run may be given besides its inputs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::profile::Profiler;
+
+/// Stops runs from another thread. Clones share one state.
+///
+/// ```
+/// let token = rinfer::CancelToken::new();
+/// let options = rinfer::RunOptions::new().cancel(token.clone());
+/// token.cancel();
+/// assert!(token.is_cancelled());
+/// # let _ = options;
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// A token that nobody has cancelled.
+    pub fn new() -> CancelToken {
+        CancelToken::default()
+    }
+
+    /// Stops every run that has this token, now or later.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether [`CancelToken::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+}
+
+/// Options of one run. The default has no bounds and records nothing.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    pub(crate) cancel: Option<CancelToken>,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) profiler: Option<Profiler>,
+    pub(crate) seed: u64,
+}
+
+impl RunOptions {
+    /// Options without bounds.
+    pub fn new() -> RunOptions {
+        RunOptions::default()
+    }
+
+    /// Stops when the token is cancelled.
+    pub fn cancel(mut self, token: CancelToken) -> RunOptions {
+        self.cancel = Some(token);
+        self
+    }
+
+    /// Stops at this time.
+    pub fn deadline(mut self, at: Instant) -> RunOptions {
+        self.deadline = Some(at);
+        self
+    }
+
+    /// Stops this long after the run begins.
+    pub fn timeout(mut self, after: Duration) -> RunOptions {
+        self.timeout = Some(after);
+        self
+    }
+
+    /// Records what every node takes.
+    pub fn profile(mut self, profiler: &Profiler) -> RunOptions {
+        self.profiler = Some(profiler.clone());
+        self
+    }
+
+    /// Seeds operators that draw random numbers and name no seed of their own.
+    pub fn seed(mut self, seed: u64) -> RunOptions {
+        self.seed = seed;
+        self
+    }
+}

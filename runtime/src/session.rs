@@ -1,0 +1,435 @@
+//! Sessions: models made ready to run, any number of times, from any number of threads.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use rinfer_graph::backend::{Backends, Memory, RunCx};
+use rinfer_graph::onnx::Port;
+use rinfer_graph::ops::CustomOp;
+use rinfer_graph::{Dim, Fact, Graph, Limits, Tensor, Type, Value, ValueId, invalid};
+
+use crate::error::Error;
+use crate::executable::Executable;
+use crate::mmap::Mapping;
+use crate::model::{LoadOptions, Model};
+use crate::options::RunOptions;
+
+/// What is settled before a model is loaded.
+pub struct SessionBuilder {
+    load: LoadOptions,
+    threads: usize,
+    isa: Option<String>,
+    optimize: bool,
+    outputs: Option<Vec<String>>,
+    progress: Box<dyn Fn(usize) + Sync + Send>,
+}
+
+impl Default for SessionBuilder {
+    fn default() -> SessionBuilder {
+        SessionBuilder {
+            load: LoadOptions::default(),
+            threads: 0,
+            isa: None,
+            optimize: true,
+            outputs: None,
+            progress: Box::new(|_| {}),
+        }
+    }
+}
+
+impl SessionBuilder {
+    /// How many threads a run may use; 0, the default, is one per core.
+    pub fn threads(mut self, threads: usize) -> SessionBuilder {
+        self.threads = threads;
+        self
+    }
+
+    /// The instruction set (`scalar`, `avx2`, `avx512`, `neon`, `wasm`); by default the best that
+    /// the machine has, or what the environment variable `RINFER_ISA` names.
+    pub fn isa(mut self, name: &str) -> SessionBuilder {
+        self.isa = Some(name.to_string());
+        self
+    }
+
+    /// Whether the graph is optimized; it is, by default.
+    pub fn optimize(mut self, optimize: bool) -> SessionBuilder {
+        self.optimize = optimize;
+        self
+    }
+
+    /// Bounds on what the model may ask for, when it is loaded and in every run.
+    pub fn limits(mut self, limits: Limits) -> SessionBuilder {
+        self.load = self.load.limits(limits);
+        self
+    }
+
+    /// Adds an operator; it comes before ONNX's of the same domain and name.
+    pub fn custom_op(mut self, domain: &str, name: &str, op: Arc<dyn CustomOp>) -> SessionBuilder {
+        self.load = self.load.custom_op(domain, name, op);
+        self
+    }
+
+    /// Gives a symbolic dimension of the inputs a fixed size.
+    pub fn dim(mut self, symbol: &str, size: usize) -> SessionBuilder {
+        self.load = self.load.dim(symbol, size);
+        self
+    }
+
+    /// Whether model files are mapped (the default) or read.
+    pub fn mmap(mut self, mmap: bool) -> SessionBuilder {
+        self.load = self.load.mmap(mmap);
+        self
+    }
+
+    /// The values that runs give back, in this order, instead of the model's outputs. Values
+    /// inside the graph may be named.
+    pub fn outputs<S: Into<String>>(
+        mut self,
+        names: impl IntoIterator<Item = S>,
+    ) -> SessionBuilder {
+        self.outputs = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Called while weights are made ready, with the bytes done since the last call; from any
+    /// thread.
+    pub fn on_progress(mut self, f: impl Fn(usize) + Sync + Send + 'static) -> SessionBuilder {
+        self.progress = Box::new(f);
+        self
+    }
+
+    /// Loads a model file.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no model, or asks for what is not supported or not allowed; an
+    /// option cannot be met.
+    pub fn load(self, path: impl AsRef<Path>) -> Result<Session, Error> {
+        let model = Model::open_with(path, &self.load)?;
+        self.build(model)
+    }
+
+    /// Loads a model from memory.
+    ///
+    /// # Errors
+    /// As for [`SessionBuilder::load`].
+    pub fn load_bytes(self, bytes: impl Into<Bytes>) -> Result<Session, Error> {
+        let model = Model::from_bytes_with(bytes, &self.load)?;
+        self.build(model)
+    }
+
+    /// Makes a model that was read before ready to run. Options of reading (dimensions, custom
+    /// operators, limits) are those it was read with.
+    ///
+    /// # Errors
+    /// An option cannot be met, or a node has no kernel.
+    pub fn build(self, model: Model) -> Result<Session, Error> {
+        let Model { mut inner, limits, mappings } = model;
+        let defaults = inner
+            .defaults
+            .iter()
+            .filter_map(|(name, v)| Some((name.clone(), inner.graph.fact(*v).value()?)))
+            .collect();
+        if let Some(names) = &self.outputs {
+            pick_outputs(&mut inner.graph, &mut inner.outputs, names)?;
+        }
+        let (backends, isa) = self.backends()?;
+        if self.optimize {
+            optimize(&mut inner.graph, isa, &limits)?;
+        }
+        let release = Release::new(&mappings, &self.progress);
+        let graph = Arc::new(inner.graph);
+        let executable = Executable::new(graph.clone(), &backends, &|bytes| release.done(bytes))?;
+        mappings.iter().for_each(Mapping::release);
+        Ok(Session {
+            executable,
+            graph,
+            inputs: inner.inputs,
+            outputs: inner.outputs,
+            defaults,
+            limits,
+            isa: isa.name(),
+        })
+    }
+
+    fn backends(&self) -> Result<(Backends, rinfer_cpu::simd::Isa), Error> {
+        use rinfer_cpu::{CpuBackend, simd::Isa};
+        let isa = match &self.isa {
+            Some(name) => Isa::named(name),
+            None => Isa::from_env(),
+        };
+        let isa = isa.map_err(|text| Error::Option(invalid!("{text}")))?;
+        let cpu = CpuBackend::new(isa, self.threads).map_err(Error::Option)?;
+        Ok((vec![Arc::new(cpu)], isa))
+    }
+}
+
+/// Lets go of the pages of mapped weights once enough of them were packed, so that the file and
+/// the packed copy are not both in memory in full.
+struct Release<'a> {
+    mappings: &'a [Mapping],
+    progress: &'a (dyn Fn(usize) + Sync + Send),
+    since: std::sync::atomic::AtomicUsize,
+}
+
+impl<'a> Release<'a> {
+    fn new(mappings: &'a [Mapping], progress: &'a (dyn Fn(usize) + Sync + Send)) -> Release<'a> {
+        Release { mappings, progress, since: 0.into() }
+    }
+
+    fn done(&self, bytes: usize) {
+        use std::sync::atomic::Ordering::Relaxed;
+        const EVERY: usize = 64 << 20;
+        (self.progress)(bytes);
+        if self.since.fetch_add(bytes, Relaxed) + bytes >= EVERY {
+            self.since.store(0, Relaxed);
+            self.mappings.iter().for_each(Mapping::release);
+        }
+    }
+}
+
+fn optimize(graph: &mut Graph, isa: rinfer_cpu::simd::Isa, limits: &Limits) -> Result<(), Error> {
+    let _ = (graph, isa, limits);
+    Ok(())
+}
+
+/// Makes the named values the outputs.
+fn pick_outputs(graph: &mut Graph, ports: &mut Vec<Port>, names: &[String]) -> Result<(), Error> {
+    let mut ids = Vec::with_capacity(names.len());
+    let mut picked = Vec::with_capacity(names.len());
+    for name in names {
+        let id = match ports.iter().position(|p| p.name == *name) {
+            Some(i) => Some(graph.outputs()[i]),
+            None => graph.find(name),
+        };
+        let Some(id) = id else {
+            let all: Vec<String> =
+                graph.values().filter_map(|v| graph.name(v).map(|n| n.to_string())).collect();
+            let reason = invalid!("there is no such value{}", did_you_mean(name, &all));
+            return Err(Error::Output { name: name.clone(), reason });
+        };
+        let fact = graph.fact(id);
+        picked.push(Port { name: name.clone(), ty: fact.ty.clone(), shape: fact.shape.clone() });
+        ids.push(id);
+    }
+    graph.set_outputs(ids);
+    *ports = picked;
+    Ok(())
+}
+
+/// `, did you mean "input_ids"?` if a name is near.
+pub fn did_you_mean(name: &str, names: &[String]) -> String {
+    let distance = |other: &String| edit_distance(name, other);
+    match names.iter().map(|n| (distance(n), n)).min() {
+        Some((d, near)) if d <= 1 + name.len() / 3 => format!(", did you mean {near:?}?"),
+        _ if names.len() <= 8 && !names.is_empty() => format!(", there are {}", names.join(", ")),
+        _ => String::new(),
+    }
+}
+
+/// Levenshtein's distance.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().take(128).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(128).enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let best = (corner + (x != *y) as usize).min(row[j] + 1).min(row[j + 1] + 1);
+            corner = std::mem::replace(&mut row[j + 1], best);
+        }
+    }
+    row[b.len()]
+}
+
+/// A model made ready to run.
+///
+/// Running takes `&self`: one session serves any number of threads at once.
+///
+/// ```no_run
+/// use rinfer::{Session, Tensor};
+///
+/// let session = Session::load("model.onnx")?;
+/// let image = Tensor::from_slice(&[1, 1, 8, 8], &[0f32; 64]);
+/// let outputs = session.run([("image", image)])?;
+/// println!("{:?}", outputs[0].as_tensor()?.as_slice::<f32>());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Session {
+    executable: Executable,
+    graph: Arc<Graph>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    defaults: Vec<(String, Value)>,
+    limits: Limits,
+    isa: &'static str,
+}
+
+impl Session {
+    /// Settings before loading.
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder::default()
+    }
+
+    /// Loads a model file with the default settings.
+    ///
+    /// # Errors
+    /// As for [`SessionBuilder::load`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Session, Error> {
+        Session::builder().load(path)
+    }
+
+    /// The inputs that a run must be given.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// What a run gives back, in this order.
+    pub fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    /// The graph as it runs, optimized.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The name of the instruction set in use.
+    pub fn isa(&self) -> &'static str {
+        self.isa
+    }
+
+    /// Runs once with named inputs; gives the outputs in the order of [`Session::outputs`].
+    ///
+    /// # Errors
+    /// An input is missing, unknown or does not fit; a node fails; a limit is exceeded.
+    pub fn run<N, V>(&self, inputs: impl IntoIterator<Item = (N, V)>) -> Result<Vec<Value>, Error>
+    where
+        N: AsRef<str>,
+        V: Into<Value>,
+    {
+        self.run_with(inputs, &RunOptions::default())
+    }
+
+    /// As [`Session::run`], with options.
+    ///
+    /// # Errors
+    /// As for [`Session::run`]; also when the run is cancelled or its deadline passes.
+    pub fn run_with<N, V>(
+        &self,
+        inputs: impl IntoIterator<Item = (N, V)>,
+        options: &RunOptions,
+    ) -> Result<Vec<Value>, Error>
+    where
+        N: AsRef<str>,
+        V: Into<Value>,
+    {
+        let mut given: Vec<Option<Value>> = vec![None; self.inputs.len()];
+        for (name, value) in inputs {
+            self.accept(name.as_ref(), value.into(), &mut given)?;
+        }
+        let missing = |(port, value): (&Port, Option<Value>)| {
+            value.ok_or_else(|| Error::Input {
+                name: port.name.clone(),
+                reason: invalid!("is missing"),
+            })
+        };
+        let given = self.inputs.iter().zip(given).map(missing).collect::<Result<Vec<_>, _>>()?;
+        let now = Instant::now();
+        let timeouts = [options.timeout, self.limits.run_time];
+        let bounds = timeouts.into_iter().flatten().filter_map(|t| now.checked_add(t));
+        let cx = RunCx {
+            cancel: options.cancel.as_ref().map(|t| t.flag()),
+            deadline: bounds.chain(options.deadline).min(),
+            profile: options.profiler.as_ref().map(|p| p as _),
+            memory: self.limits.memory,
+            loop_iterations: self.limits.loop_iterations,
+            seed: options.seed,
+        };
+        Ok(self.executable.run(given, &cx)?)
+    }
+
+    /// Checks one input and puts it into its place.
+    fn accept(&self, name: &str, value: Value, given: &mut [Option<Value>]) -> Result<(), Error> {
+        let bad = |reason| Error::Input { name: name.to_string(), reason };
+        let Some(i) = self.inputs.iter().position(|p| p.name == name) else {
+            return match self.defaults.iter().find(|(n, _)| n == name) {
+                Some((_, default)) if *default == value => Ok(()),
+                Some(_) => Err(bad(invalid!("is a constant of this model with another content"))),
+                None => {
+                    let names: Vec<String> = self.inputs.iter().map(|p| p.name.clone()).collect();
+                    Err(bad(invalid!("there is no such input{}", did_you_mean(name, &names))))
+                }
+            };
+        };
+        let value = check_port(&self.inputs[i], value).map_err(bad)?;
+        match given[i].replace(value) {
+            Some(_) => Err(bad(invalid!("is given twice"))),
+            None => Ok(()),
+        }
+    }
+
+    /// What a run takes in memory, when the inputs have these shapes.
+    ///
+    /// # Errors
+    /// The shapes do not fit the model.
+    pub fn memory(&self, shapes: &[(&str, &[usize])]) -> Result<Memory, Error> {
+        let mut facts = Vec::with_capacity(self.inputs.len());
+        for port in &self.inputs {
+            let given = shapes.iter().find(|(name, _)| *name == port.name);
+            let shape = match given {
+                Some((_, sizes)) => Some(sizes.iter().map(|&n| Dim::from(n)).collect()),
+                None => port.shape.clone(),
+            };
+            facts.push(Fact { ty: port.ty.clone(), shape, known: None });
+        }
+        Ok(self.executable.memory(&facts)?)
+    }
+
+    /// The constants that the session keeps, in bytes.
+    pub fn weight_bytes(&self) -> usize {
+        let constant = |v: ValueId| self.graph.tensor(v).map_or(0, Tensor::byte_len);
+        self.graph.values().map(constant).sum()
+    }
+}
+
+/// The value as the port needs it, or why it does not fit.
+fn check_port(port: &Port, value: Value) -> Result<Value, rinfer_graph::Reason> {
+    // What an optional holds stands for the optional.
+    let value = match (&port.ty, value) {
+        (Type::Optional(of), value) if value.ty() == **of => {
+            Value::Optional { of: (**of).clone(), value: Some(Arc::new(value)) }
+        }
+        (_, value) => value,
+    };
+    if value.ty() != port.ty {
+        return Err(invalid!("is {}, the model needs {}", value.ty(), port.ty));
+    }
+    if let (Some(expected), Some(found)) = (&port.shape, value.shape()) {
+        let fits = |(d, &n): (&Dim, &usize)| d.size().is_none_or(|size| size == n);
+        if expected.len() != found.len() || !expected.iter().zip(found).all(fits) {
+            let expected = rinfer_graph::shape::show(expected);
+            return Err(invalid!("has shape {found:?}, the model needs {expected}"));
+        }
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_are_shared_between_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<Session>();
+        check::<Model>();
+        check::<Tensor>();
+    }
+
+    #[test]
+    fn near_names_are_suggested() {
+        let names = ["input_ids".to_string(), "attention_mask".to_string()];
+        assert_eq!(did_you_mean("inputs_ids", &names), ", did you mean \"input_ids\"?");
+    }
+}
