@@ -8,7 +8,9 @@ mod control;
 mod custom;
 mod epilogue;
 mod identity;
+mod optional;
 mod reshape;
+mod sequence;
 mod shape;
 pub mod table;
 
@@ -16,7 +18,9 @@ pub use control::{If, Loop, Scan, ScanAxis};
 pub use custom::{Custom, CustomOp};
 pub use epilogue::Activation;
 pub use identity::Identity;
+pub use optional::Optional;
 pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
+pub use sequence::Sequence;
 pub use shape::{Shape, Size};
 
 use smallvec::SmallVec;
@@ -44,7 +48,10 @@ macro_rules! ops {
         $(impl From<$Op> for Op { fn from(op: $Op) -> Op { Op::$Op(op) } })*
     };
 }
-ops!(Custom, Flatten, Identity, If, Loop, Reshape, Scan, Shape, Size, Squeeze, Unsqueeze,);
+ops!(
+    Custom, Flatten, Identity, If, Loop, Optional, Reshape, Scan, Sequence, Shape, Size, Squeeze,
+    Unsqueeze,
+);
 
 impl Op {
     /// Whether two runs with equal inputs may give different results.

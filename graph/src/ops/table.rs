@@ -32,15 +32,27 @@ const fn row(
 /// Every operator that is read.
 #[rustfmt::skip]
 pub static ONNX: &[OnnxOp] = &[
+    row("", "ConcatFromSequence", &[11], sequence::import_concat),
     row("", "Constant", &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25], constant::import),
     row("", "Flatten", &[1, 9, 11, 13, 21, 23, 24, 25], reshape::import_flatten),
     row("", "Identity", &[1, 13, 14, 16, 19, 21, 23, 24, 25], identity::import),
     row("", "If", &[1, 11, 13, 16, 19, 21, 23, 24, 25], control::import_if),
     row("", "Loop", &[1, 11, 13, 16, 19, 21, 23, 24, 25], control::import_loop),
+    row("", "Optional", &[15, 28], optional::import),
+    row("", "OptionalGetElement", &[15, 18, 28], optional::import_get),
+    row("", "OptionalHasElement", &[15, 18, 28], optional::import_has),
     row("", "Reshape", &[1, 5, 13, 14, 19, 21, 23, 24, 25], reshape::import),
     row("", "Scan", &[8, 9, 11, 16, 19, 21, 23, 24, 25], control::import_scan),
+    row("", "SequenceAt", &[11], sequence::import_at),
+    row("", "SequenceConstruct", &[11], sequence::import_construct),
+    row("", "SequenceEmpty", &[11], sequence::import_empty),
+    row("", "SequenceErase", &[11], sequence::import_erase),
+    row("", "SequenceInsert", &[11], sequence::import_insert),
+    row("", "SequenceLength", &[11], sequence::import_length),
+    row("", "SequenceMap", &[17], sequence::import_map),
     row("", "Shape", &[1, 13, 15, 19, 21, 23, 24, 25], shape::import),
     row("", "Size", &[1, 13, 19, 21, 23, 24, 25], shape::import_size),
+    row("", "SplitToSequence", &[11, 24], sequence::import_split),
     row("", "Squeeze", &[1, 11, 13, 21, 23, 24, 25], reshape::import_squeeze),
     row("", "Unsqueeze", &[1, 11, 13, 21, 23, 24, 25], reshape::import_unsqueeze),
 ];

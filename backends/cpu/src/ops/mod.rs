@@ -2,6 +2,8 @@
 
 mod custom;
 mod identity;
+mod optional;
+mod sequence;
 
 use rinfer_graph::{Op, Reason, unsupported};
 
@@ -14,7 +16,9 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Custom(op) => custom::compile(op),
         Op::Flatten(_) => Ok(Kernel::view()),
         Op::Identity(_) => Ok(Kernel::view()),
+        Op::Optional(op) => optional::compile(op),
         Op::Reshape(_) => Ok(Kernel::view()),
+        Op::Sequence(op) => sequence::compile(op, cx),
         Op::Shape(_) => identity::known_output(cx),
         Op::Size(_) => identity::known_output(cx),
         Op::Squeeze(_) => Ok(Kernel::view()),
