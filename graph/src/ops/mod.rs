@@ -8,6 +8,8 @@ mod control;
 mod custom;
 mod epilogue;
 mod identity;
+mod ml;
+mod ml_tree;
 mod optional;
 mod reshape;
 mod sequence;
@@ -18,6 +20,8 @@ pub use control::{If, Loop, Scan, ScanAxis};
 pub use custom::{Custom, CustomOp};
 pub use epilogue::Activation;
 pub use identity::Identity;
+pub use ml::{Labels, PostTransform};
+pub use ml_tree::{Aggregate, Branch, Child, Forest, Test, TreeEnsemble, TreeOutput, Vote};
 pub use optional::Optional;
 pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
 pub use sequence::Sequence;
@@ -49,7 +53,19 @@ macro_rules! ops {
     };
 }
 ops!(
-    Custom, Flatten, Identity, If, Loop, Optional, Reshape, Scan, Sequence, Shape, Size, Squeeze,
+    Custom,
+    Flatten,
+    Identity,
+    If,
+    Loop,
+    Optional,
+    Reshape,
+    Scan,
+    Sequence,
+    Shape,
+    Size,
+    Squeeze,
+    TreeEnsemble,
     Unsqueeze,
 );
 

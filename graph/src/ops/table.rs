@@ -55,6 +55,9 @@ pub static ONNX: &[OnnxOp] = &[
     row("", "SplitToSequence", &[11, 24], sequence::import_split),
     row("", "Squeeze", &[1, 11, 13, 21, 23, 24, 25], reshape::import_squeeze),
     row("", "Unsqueeze", &[1, 11, 13, 21, 23, 24, 25], reshape::import_unsqueeze),
+    row("ai.onnx.ml", "TreeEnsemble", &[5], ml_tree::import),
+    row("ai.onnx.ml", "TreeEnsembleClassifier", &[1, 3, 5], ml_tree::import_classifier),
+    row("ai.onnx.ml", "TreeEnsembleRegressor", &[1, 3, 5], ml_tree::import_regressor),
 ];
 
 /// The operator's row, and the version of its definition that `opset` selects.

@@ -2,6 +2,9 @@
 
 mod custom;
 mod identity;
+mod ml;
+mod ml_forest;
+mod ml_tree;
 mod optional;
 mod sequence;
 
@@ -22,6 +25,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Shape(_) => identity::known_output(cx),
         Op::Size(_) => identity::known_output(cx),
         Op::Squeeze(_) => Ok(Kernel::view()),
+        Op::TreeEnsemble(op) => ml_tree::compile(op, cx),
         Op::Unsqueeze(_) => Ok(Kernel::view()),
         op => Err(unsupported!("{} has no CPU kernel", op.name())),
     }
