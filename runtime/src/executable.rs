@@ -69,7 +69,13 @@ fn node_name(graph: &Graph, id: NodeId) -> String {
 
 enum Work {
     /// Nodes that one backend runs.
-    Region { program: Box<dyn Program>, inputs: Vec<ValueId>, outputs: Vec<ValueId> },
+    Region {
+        program: Box<dyn Program>,
+        backend: &'static str,
+        nodes: Vec<NodeId>,
+        inputs: Vec<ValueId>,
+        outputs: Vec<ValueId>,
+    },
     /// A node that runs graphs.
     Control { node: NodeId, bodies: Vec<Executable> },
 }
@@ -128,12 +134,40 @@ impl Executable {
                         progress,
                     };
                     let program = backend.compile(region).map_err(|e| Located::new(&graph, e))?;
-                    Work::Region { program, inputs, outputs }
+                    Work::Region {
+                        program,
+                        backend: backend.name(),
+                        nodes: nodes.clone(),
+                        inputs,
+                        outputs,
+                    }
                 }
             };
             parts.push(Part { work, dead: uses.take_dead(i) });
         }
         Ok(Executable { graph, parts })
+    }
+
+    /// Where every node runs, bodies of control flow included.
+    pub fn placements(&self) -> Vec<Placement> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            let place = |&id: &NodeId, backend| Placement {
+                node: node_name(&self.graph, id),
+                op: self.graph.node(id).op.name().to_string(),
+                backend,
+            };
+            match &part.work {
+                Work::Region { backend, nodes, .. } => {
+                    all.extend(nodes.iter().map(|id| place(id, *backend)));
+                }
+                Work::Control { node, bodies } => {
+                    all.push(place(node, "session"));
+                    all.extend(bodies.iter().flat_map(Executable::placements));
+                }
+            }
+        }
+        all
     }
 
     /// Runs once. Inputs and outputs in the graph's order.
@@ -150,7 +184,7 @@ impl Executable {
         let mut env: HashMap<ValueId, Value> = graph.inputs().iter().copied().zip(inputs).collect();
         for part in &self.parts {
             match &part.work {
-                Work::Region { program, inputs, outputs } => {
+                Work::Region { program, inputs, outputs, .. } => {
                     let given = inputs
                         .iter()
                         .map(|v| read(graph, &mut env, *v, part.dead.contains(v)))

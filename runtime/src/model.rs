@@ -122,6 +122,28 @@ impl Model {
         Ok(Model { inner, limits: options.limits.clone(), mappings: Vec::new() })
     }
 
+    /// A model around a graph that was built by a program.
+    pub fn from_graph(graph: Graph) -> Model {
+        let port = |v: &rinfer_graph::ValueId| Port {
+            name: graph.name(*v).map_or_else(|| format!("v{}", v.index()), |n| n.to_string()),
+            ty: graph.fact(*v).ty.clone(),
+            shape: graph.fact(*v).shape.clone(),
+        };
+        let inputs: Vec<Port> = graph.inputs().iter().map(port).collect();
+        let outputs = graph.outputs().iter().map(port).collect();
+        let declared_inputs = inputs.iter().map(|p| p.name.clone()).collect();
+        let opsets = vec![(String::new(), onnx::NEWEST_OPSET)];
+        let inner = onnx::Model {
+            graph,
+            inputs,
+            outputs,
+            declared_inputs,
+            opsets,
+            ..onnx::Model::default()
+        };
+        Model { inner, limits: Limits::trusted(), mappings: Vec::new() }
+    }
+
     /// The inputs that must be given.
     pub fn inputs(&self) -> &[Port] {
         &self.inner.inputs

@@ -294,6 +294,11 @@ impl Session {
         &self.graph
     }
 
+    /// Where every node runs.
+    pub fn placements(&self) -> Vec<crate::executable::Placement> {
+        self.executable.placements()
+    }
+
     /// The name of the instruction set in use.
     pub fn isa(&self) -> &'static str {
         self.isa

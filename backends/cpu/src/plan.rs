@@ -371,20 +371,20 @@ impl Slots {
 
     /// The output of a view lives where its input does.
     fn view(&mut self, step: &Step) -> Place {
-        if let Some(Some(Source::Local(l))) = step.inputs.first() {
-            if let Some(slot) = self.slot_of[*l] {
-                self.slot_of[step.outputs[0].local] = Some(slot);
-                self.users[slot] += 1;
-            }
+        if let Some(Some(Source::Local(l))) = step.inputs.first()
+            && let Some(slot) = self.slot_of[*l]
+        {
+            self.slot_of[step.outputs[0].local] = Some(slot);
+            self.users[slot] += 1;
         }
         Place::Own
     }
 
     fn output(&mut self, step: &Step, o: usize, bytes: usize) -> Place {
-        if o == 0 {
-            if let Some(input) = self.in_place(step, bytes) {
-                return input;
-            }
+        if o == 0
+            && let Some(input) = self.in_place(step, bytes)
+        {
+            return input;
         }
         let slot = self.best_fit(bytes);
         self.users[slot] = 1;

@@ -1,0 +1,105 @@
+//! Runs many test folders, each in a process of its own: a crash is a result like any other.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::folder::{self, Outcome};
+
+/// How long one test may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How one test ended: `pass`, `wrong`, `unsupported`, `failed`, `crash` or `timeout`.
+#[derive(Clone, Debug)]
+pub struct TestResult {
+    /// The class.
+    pub class: String,
+    /// What the engine or the comparison said.
+    pub why: String,
+}
+
+/// Runs every test in processes of `exe` (which must hand `--one FOLDER` to [`one`]), as many at
+/// a time as there are cores. Names are `suite/test`.
+pub fn run_all(exe: &Path, tests: &[PathBuf]) -> BTreeMap<String, TestResult> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(BTreeMap::new());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(test) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let line = spawn(exe, test);
+                    let (class, why) = line.split_once(' ').unwrap_or((&line, ""));
+                    let result = TestResult { class: class.into(), why: why.trim().into() };
+                    let mut results = results.lock().unwrap_or_else(|e| e.into_inner());
+                    results.insert(name(test), result);
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap_or_else(|e| e.into_inner())
+}
+
+/// `node/test_relu`.
+fn name(test: &Path) -> String {
+    let part = |p: Option<&Path>| {
+        p.and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
+    };
+    format!("{}/{}", part(test.parent()), part(Some(test)))
+}
+
+/// How many tests ended in each way.
+pub fn counts(results: &BTreeMap<String, TestResult>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    results.values().for_each(|r| *counts.entry(r.class.clone()).or_default() += 1);
+    counts
+}
+
+/// Runs one test in this process and prints how it ended.
+pub fn one(dir: &Path) {
+    match folder::run(dir) {
+        Outcome::Pass => println!("pass"),
+        Outcome::Wrong(why) => println!("wrong {why}"),
+        Outcome::Unsupported(why) => println!("unsupported {why}"),
+        Outcome::Failed(why) => println!("failed {why}"),
+    }
+}
+
+/// Runs one test in a process of its own; its line, or how the process died.
+fn spawn(exe: &Path, test: &Path) -> String {
+    let child = Command::new(exe)
+        .args(["--one".as_ref(), test.as_os_str()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(e) => return format!("crash {e}"),
+    };
+    let began = Instant::now();
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if began.elapsed() > TIMEOUT => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return format!("timeout after {} s", TIMEOUT.as_secs());
+            }
+            Ok(None) => std::thread::sleep(Duration::from_millis(2)),
+            Err(e) => return format!("crash {e}"),
+        }
+    };
+    let mut out = String::new();
+    let _ = child.stdout.take().map(|mut p| p.read_to_string(&mut out));
+    if status.success() && !out.trim().is_empty() {
+        return out.trim().to_string();
+    }
+    let mut err = String::new();
+    let _ = child.stderr.take().map(|mut p| p.read_to_string(&mut err));
+    let head: Vec<&str> = err.trim().lines().take(3).collect();
+    format!("crash {status} {}", head.join(" | "))
+}
