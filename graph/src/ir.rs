@@ -252,6 +252,11 @@ impl Graph {
         self.values[id.index()].name = Some(name.into());
     }
 
+    /// Takes a value's name away.
+    pub fn clear_name(&mut self, id: ValueId) {
+        self.values[id.index()].name = None;
+    }
+
     /// The node that makes a value; `None` for inputs and constants.
     pub fn producer(&self, id: ValueId) -> Option<NodeId> {
         self.values[id.index()].producer

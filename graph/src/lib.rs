@@ -13,10 +13,13 @@ mod ir;
 mod limits;
 pub mod onnx;
 pub mod ops;
+pub mod passes;
 mod reason;
 pub mod shape;
 pub mod tensor;
+pub mod text;
 mod value;
+pub mod verify;
 
 pub use dtype::{Bool, C64, C128, DType, Element};
 pub use fact::{Fact, Facts};

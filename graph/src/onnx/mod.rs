@@ -5,6 +5,7 @@ pub mod external;
 mod import;
 mod model;
 mod node;
+mod parse;
 pub mod tensors;
 pub mod values;
 
@@ -12,6 +13,7 @@ pub use external::{ExternalData, NoExternalData};
 pub use import::{CustomOps, ImportError, ImportOptions, import};
 pub use model::{Model, Port};
 pub use node::{NodeCx, Outputs};
+pub use parse::parse;
 
 /// The newest version of the default operator set that is known.
 pub const NEWEST_OPSET: i64 = 28;
