@@ -3,6 +3,9 @@
 //! An operator is one file: the formula, the attribute struct, `infer`, and how ONNX's operators
 //! of that name are imported. The list below is the IR; `table.rs` is ONNX's list.
 
+mod binary;
+mod cast;
+mod clip;
 mod constant;
 mod control;
 mod custom;
@@ -14,8 +17,14 @@ mod optional;
 mod reshape;
 mod sequence;
 mod shape;
+mod swiglu;
 pub mod table;
+mod unary;
+mod where_;
 
+pub use binary::{Binary, BinaryFn};
+pub use cast::{BitCast, Cast};
+pub use clip::Clip;
 pub use control::{If, Loop, Scan, ScanAxis};
 pub use custom::{Custom, CustomOp};
 pub use epilogue::Activation;
@@ -26,6 +35,8 @@ pub use optional::Optional;
 pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
 pub use sequence::Sequence;
 pub use shape::{Shape, Size};
+pub use unary::{Unary, UnaryFn};
+pub use where_::Where;
 
 use smallvec::SmallVec;
 
@@ -67,6 +78,8 @@ ops!(
     Squeeze,
     TreeEnsemble,
     Unsqueeze,
+    Binary, BitCast, Cast, Clip, Custom, Flatten, Identity, If, Loop, Reshape, Scan, Shape, Size,
+    Squeeze, Unary, Unsqueeze, Where,
 );
 
 impl Op {
