@@ -64,6 +64,10 @@ macro_rules! ops {
     };
 }
 ops!(
+    Binary,
+    BitCast,
+    Cast,
+    Clip,
     Custom,
     Flatten,
     Identity,
@@ -77,9 +81,9 @@ ops!(
     Size,
     Squeeze,
     TreeEnsemble,
+    Unary,
     Unsqueeze,
-    Binary, BitCast, Cast, Clip, Custom, Flatten, Identity, If, Loop, Reshape, Scan, Shape, Size,
-    Squeeze, Unary, Unsqueeze, Where,
+    Where,
 );
 
 impl Op {
