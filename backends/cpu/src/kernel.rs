@@ -36,6 +36,11 @@ type TensorFn = Box<dyn Fn(&mut Args<'_>) -> Result<(), Reason> + Send + Sync>;
 type ValueFn =
     Box<dyn Fn(&[Option<Value>], &RunCx<'_>) -> Result<Vec<Value>, Reason> + Send + Sync>;
 
+/// A reason of kind `Limit`: what went wrong when memory was asked for.
+pub fn limit(text: String) -> Reason {
+    Reason::new(rinfer_graph::Kind::Limit, text)
+}
+
 /// How a node runs.
 pub enum Run {
     /// Fills outputs whose shapes are known beforehand and whose memory the plan provides.

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod arena;
+pub mod convert;
 pub mod eval;
 pub mod kernel;
 pub mod math;
@@ -10,6 +11,7 @@ pub mod par;
 mod plan;
 pub mod pool;
 mod program;
+pub mod quant;
 pub mod simd;
 
 pub use program::CpuBackend;

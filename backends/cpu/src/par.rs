@@ -9,6 +9,8 @@
 
 use std::ops::Range;
 
+use rinfer_graph::Reason;
+
 /// Work worth handing to another thread, in nanoseconds.
 const PIECE_NS: usize = 20_000;
 /// Pieces per thread: more than one, for one thread may be slower than another.
@@ -125,6 +127,27 @@ pub fn join<A: Send, B: Send>(
 /// Items in a piece worth handing to another thread, when one item takes `item_ns` nanoseconds.
 pub fn grain(item_ns: usize) -> usize {
     (PIECE_NS / item_ns.max(1)).max(1)
+}
+
+/// The first failure of work that several threads do together.
+#[derive(Debug, Default)]
+pub struct Failure(std::sync::OnceLock<Reason>);
+
+impl Failure {
+    /// Does `work`, unless some work failed already; keeps the reason if it fails.
+    pub fn attempt(&self, work: impl FnOnce() -> Result<(), Reason>) {
+        if self.0.get().is_none()
+            && let Err(reason) = work()
+        {
+            // Of two that failed at the same time the first is told.
+            let _ = self.0.set(reason);
+        }
+    }
+
+    /// What failed, if anything did.
+    pub fn result(self) -> Result<(), Reason> {
+        self.0.into_inner().map_or(Ok(()), Err)
+    }
 }
 
 /// Something that can be cut in two at an item.
@@ -342,6 +365,15 @@ mod tests {
             });
             assert_eq!(y, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]);
         });
+    }
+
+    #[test]
+    fn the_first_failure_stops_the_rest() {
+        let failure = Failure::default();
+        failure.attempt(|| Ok(()));
+        failure.attempt(|| Err(rinfer_graph::invalid!("first")));
+        failure.attempt(|| panic!("not done any more"));
+        assert_eq!(failure.result().unwrap_err().text, "first");
     }
 
     #[test]

@@ -11,9 +11,11 @@ mod control;
 mod custom;
 mod epilogue;
 mod identity;
+mod matmul;
 mod ml;
 mod ml_tree;
 mod optional;
+mod quantize;
 mod reshape;
 mod sequence;
 mod shape;
@@ -29,9 +31,11 @@ pub use control::{If, Loop, Scan, ScanAxis};
 pub use custom::{Custom, CustomOp};
 pub use epilogue::Activation;
 pub use identity::Identity;
+pub use matmul::MatMul;
 pub use ml::{Labels, PostTransform};
 pub use ml_tree::{Aggregate, Branch, Child, Forest, Test, TreeEnsemble, TreeOutput, Vote};
 pub use optional::Optional;
+pub use quantize::{Blocks, DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear};
 pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
 pub use sequence::Sequence;
 pub use shape::{Shape, Size};
@@ -69,11 +73,15 @@ ops!(
     Cast,
     Clip,
     Custom,
+    DequantizeLinear,
+    DynamicQuantizeLinear,
     Flatten,
     Identity,
     If,
     Loop,
+    MatMul,
     Optional,
+    QuantizeLinear,
     Reshape,
     Scan,
     Sequence,

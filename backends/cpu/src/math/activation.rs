@@ -41,6 +41,24 @@ pub enum Activation {
     },
 }
 
+impl From<rinfer_graph::ops::Activation> for Activation {
+    fn from(f: rinfer_graph::ops::Activation) -> Activation {
+        use rinfer_graph::ops::Activation as A;
+        match f {
+            A::Relu => Activation::Relu,
+            A::LeakyRelu { alpha } => Activation::LeakyRelu(alpha),
+            A::Clip { lo, hi } => Activation::Clip(lo, hi),
+            A::Sigmoid => Activation::Sigmoid,
+            A::Tanh => Activation::Tanh,
+            A::Gelu => Activation::Gelu,
+            A::GeluTanh => Activation::GeluTanh,
+            A::Silu => Activation::Silu,
+            A::HardSigmoid { alpha, beta } => Activation::HardSigmoid { alpha, beta },
+            A::HardSwish => Activation::HardSwish { alpha: 1.0 / 6.0, beta: 0.5 },
+        }
+    }
+}
+
 impl Activation {
     /// The function on a vector. NaN stays NaN.
     #[inline(always)]

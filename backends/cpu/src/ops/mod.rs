@@ -2,10 +2,12 @@
 
 mod custom;
 mod identity;
+mod matmul;
 mod ml;
 mod ml_forest;
 mod ml_tree;
 mod optional;
+mod quantize;
 mod sequence;
 
 use rinfer_graph::{Op, Reason, unsupported};
@@ -17,9 +19,13 @@ use crate::kernel::{Cx, Kernel};
 pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
     match &cx.node.op {
         Op::Custom(op) => custom::compile(op),
+        Op::DequantizeLinear(op) => quantize::compile_dequantize(op, cx),
+        Op::DynamicQuantizeLinear(_) => quantize::compile_dynamic(cx),
         Op::Flatten(_) => Ok(Kernel::view()),
         Op::Identity(_) => Ok(Kernel::view()),
+        Op::MatMul(op) => matmul::compile(op, cx),
         Op::Optional(op) => optional::compile(op),
+        Op::QuantizeLinear(op) => quantize::compile(op, cx),
         Op::Reshape(_) => Ok(Kernel::view()),
         Op::Sequence(op) => sequence::compile(op, cx),
         Op::Shape(_) => identity::known_output(cx),
