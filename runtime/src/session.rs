@@ -190,8 +190,15 @@ impl<'a> Release<'a> {
 }
 
 fn optimize(graph: &mut Graph, isa: rinfer_cpu::simd::Isa, limits: &Limits) -> Result<(), Error> {
-    let _ = (graph, isa, limits);
-    Ok(())
+    use rinfer_graph::passes::{self, Options};
+    let eval = rinfer_cpu::eval::NodeEval { isa, limit: limits.fold_value };
+    // Weights that are stored in another form (float16, transposed) may double in memory: running
+    // is what they are loaded for.
+    let options = Options { limits, growth: 1.0, ..Options::default() };
+    match passes::optimize(graph, &eval, &options) {
+        Ok(_) => Ok(()),
+        Err(e) => Err(Error::Internal(e.to_string())),
+    }
 }
 
 /// Makes the named values the outputs.
