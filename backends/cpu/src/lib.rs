@@ -4,6 +4,7 @@
 mod arena;
 pub mod convert;
 pub mod eval;
+pub mod gemm;
 pub mod kernel;
 pub mod math;
 pub mod ops;

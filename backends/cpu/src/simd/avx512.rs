@@ -27,17 +27,6 @@ impl Avx512 {
         })
     }
 
-    /// Runs `f`, compiled under the features where it is inlined.
-    #[inline]
-    pub fn call<R>(self, f: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
-        fn go<R>(f: impl FnOnce() -> R) -> R {
-            f()
-        }
-        // SAFETY: a token is only made by `detect`, which saw these features.
-        unsafe { go(f) }
-    }
-
     /// The CPU multiplies bytes into 32-bit sums (VNNI).
     pub fn has_vnni(self) -> bool {
         self.vnni
@@ -83,6 +72,16 @@ impl Simd for Avx512 {
     type Mask = Mask16;
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
+
+    #[inline]
+    fn call<R>(self, f: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+        fn go<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        // SAFETY: a token is only made by `detect`, which saw these features.
+        unsafe { go(f) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x16 {

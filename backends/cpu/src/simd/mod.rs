@@ -144,6 +144,8 @@ pub trait Simd: Copy + Send + Sync + Debug + 'static {
     /// Vector registers there are: bounds how many accumulators a tile may hold.
     const REGISTERS: usize;
 
+    /// Runs `f`, compiled under the features of this instruction set where it is inlined.
+    fn call<R>(self, f: impl FnOnce() -> R) -> R;
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::F32;
     /// `x` in every lane.
@@ -439,12 +441,14 @@ macro_rules! simd_dispatch {
         match $isa {
             Isa::Scalar($s) => $e,
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2($s) => $s.call(
+            Isa::Avx2($s) => $crate::simd::Simd::call(
+                $s,
                 #[inline(always)]
                 move || $e,
             ),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512($s) => $s.call(
+            Isa::Avx512($s) => $crate::simd::Simd::call(
+                $s,
                 #[inline(always)]
                 move || $e,
             ),

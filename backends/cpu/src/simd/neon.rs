@@ -83,6 +83,10 @@ impl Simd for Neon {
     const REGISTERS: usize = 32;
 
     #[inline(always)]
+    fn call<R>(self, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> F32x4 {
         F32x4(unsafe { vdupq_n_f32(x) })
     }

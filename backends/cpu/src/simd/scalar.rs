@@ -27,6 +27,10 @@ impl Simd for Scalar {
     const REGISTERS: usize = 16;
 
     #[inline(always)]
+    fn call<R>(self, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> F32x1 {
         F32x1(x)
     }

@@ -80,6 +80,10 @@ impl Simd for Wasm {
     const REGISTERS: usize = 16;
 
     #[inline(always)]
+    fn call<R>(self, f: impl FnOnce() -> R) -> R {
+        f()
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> F32x4 {
         F32x4(f32x4_splat(x))
     }

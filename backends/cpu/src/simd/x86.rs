@@ -17,17 +17,6 @@ impl Avx2 {
             && is_x86_feature_detected!("f16c");
         has.then_some(Avx2(()))
     }
-
-    /// Runs `f`, compiled under the features where it is inlined.
-    #[inline]
-    pub fn call<R>(self, f: impl FnOnce() -> R) -> R {
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn go<R>(f: impl FnOnce() -> R) -> R {
-            f()
-        }
-        // SAFETY: a token is only made by `detect`, which saw these features.
-        unsafe { go(f) }
-    }
 }
 
 /// 8 × `f32`.
@@ -104,6 +93,16 @@ impl Simd for Avx2 {
     type Mask = Mask8;
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
+
+    #[inline]
+    fn call<R>(self, f: impl FnOnce() -> R) -> R {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn go<R>(f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        // SAFETY: a token is only made by `detect`, which saw these features.
+        unsafe { go(f) }
+    }
 
     #[inline(always)]
     fn splat(self, x: f32) -> F32x8 {

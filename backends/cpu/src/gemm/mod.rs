@@ -1,0 +1,431 @@
+//! Matrix products: `C[m, n] = activation(alpha · A[m, k] · B[k, n] (+ C) + bias + residual)`.
+//!
+//! Both operands are packed into panels, ahead of time ([`PackedA`], [`PackedB`]) or on the way;
+//! then tiles that live in registers walk along `k` ([`tile`]). C is cut in two dimensions for
+//! threads; which piece computes an element never changes how it is computed. A with few rows
+//! times B as it lies in memory takes another way, which reads B once ([`thin`]).
+
+mod generic;
+mod pack;
+#[cfg(test)]
+mod tests;
+mod thin;
+pub mod tile;
+
+pub use generic::{Number, gemm_generic};
+pub use pack::{Layout, Left, Packed, PackedA, PackedB, Right, Side, Strided};
+
+use crate::math::Activation;
+use crate::par;
+use crate::pool::with_scratch;
+use crate::simd::{F32s, Isa, MatMut, Simd};
+use pack::{PanelPlan, Panels};
+use std::ops::Range;
+use std::sync::OnceLock;
+use tile::{Shape, Start, Store};
+
+/// Steps of `k` that tiles take before the next block: bounds what B brings into L1.
+const STEPS: usize = 384;
+/// Elements of A in one block: they stay in L2.
+const BLOCK_A: usize = 96 * 1024;
+/// Elements of an operand packed on the way, at a time.
+const CHUNK: usize = 2 * 1024 * 1024;
+/// Operations worth handing to another thread.
+const PIECE_FLOPS: usize = 1_500_000;
+/// Most rows for which B is read as it lies in memory.
+const THIN: usize = 8;
+
+/// The left operand.
+#[derive(Clone, Copy, Debug)]
+pub enum Lhs<'a> {
+    /// As it lies in memory.
+    Plain(Strided<'a>),
+    /// Packed ahead of time.
+    Packed(&'a PackedA),
+}
+
+/// The right operand.
+#[derive(Clone, Copy, Debug)]
+pub enum Rhs<'a> {
+    /// As it lies in memory.
+    Plain(Strided<'a>),
+    /// Packed ahead of time.
+    Packed(&'a PackedB),
+}
+
+/// What happens to what C holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Write {
+    /// It is overwritten.
+    #[default]
+    Set,
+    /// The product is added to it.
+    Add,
+}
+
+/// A vector added to the product.
+#[derive(Clone, Copy, Debug)]
+pub enum Bias<'a> {
+    /// A row: one number per column of C.
+    Row(&'a [f32]),
+    /// A column: one number per row of C.
+    Col(&'a [f32]),
+}
+
+/// What follows the product.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epilogue<'a> {
+    /// Added first.
+    pub bias: Option<Bias<'a>>,
+    /// A matrix like C, and the distance between its rows; added next.
+    pub residual: Option<(&'a [f32], usize)>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+/// A matrix product to be computed.
+#[derive(Clone, Copy, Debug)]
+pub struct Gemm<'a> {
+    /// Rows of A and C.
+    pub m: usize,
+    /// Columns of B and C.
+    pub n: usize,
+    /// Columns of A, rows of B.
+    pub k: usize,
+    /// What the product is multiplied by.
+    pub alpha: f32,
+    /// Left operand, `m × k`.
+    pub a: Lhs<'a>,
+    /// Right operand, `k × n`.
+    pub b: Rhs<'a>,
+    /// What happens to what C holds.
+    pub write: Write,
+    /// What follows.
+    pub epilogue: Epilogue<'a>,
+}
+
+impl<'a> Gemm<'a> {
+    /// `C = A · B`.
+    pub fn new((m, n, k): (usize, usize, usize), a: Lhs<'a>, b: Rhs<'a>) -> Self {
+        let (write, epilogue) = (Write::Set, Epilogue::default());
+        Gemm { m, n, k, alpha: 1.0, a, b, write, epilogue }
+    }
+
+    /// Computes the product into `c`, whose rows start `stride` apart.
+    ///
+    /// # Errors
+    /// A slice is too short for its matrix, a packed operand was made for another size or
+    /// instruction set, or memory cannot be had.
+    pub fn run(&self, isa: Isa, c: &mut [f32], stride: usize) -> Result<(), String> {
+        if self.m == 0 || self.n == 0 {
+            return Ok(());
+        }
+        Strided { data: c, row: stride, col: 1 }.check("the result", self.m, self.n)?;
+        if stride < self.n && self.m > 1 {
+            return Err(format!("rows of {} do not fit a stride of {stride}", self.n));
+        }
+        self.epilogue.check(self.m, self.n)?;
+        if let Lhs::Plain(a) = self.a {
+            a.check("the left operand", self.m, self.k)?;
+        }
+        if let Rhs::Plain(b) = self.b {
+            b.check("the right operand", self.k, self.n)?;
+        }
+        let c = MatMut::new(c, self.m, self.n, stride);
+        match (self.a, self.b) {
+            (Lhs::Plain(a), Rhs::Plain(b)) if self.m <= THIN && (b.col == 1 || b.row == 1) => {
+                thin::run(isa, self, a, b, c)
+            }
+            _ => self.run_packed(isa, c),
+        }
+    }
+
+    /// Computes `count` products into `c`, `c_step` elements apart: product `i` takes its plain
+    /// operands from the offsets that `offsets(i)` gives for A and B, its residual from
+    /// `i · c_step`. Packed operands and the bias are shared.
+    ///
+    /// # Errors
+    /// As [`Gemm::run`].
+    pub fn run_batch(
+        &self,
+        isa: Isa,
+        count: usize,
+        offsets: impl Fn(usize) -> (usize, usize) + Sync,
+        c: &mut [f32],
+        (stride, c_step): (usize, usize),
+    ) -> Result<(), String> {
+        if count == 0 || self.m == 0 || self.n == 0 {
+            return Ok(());
+        }
+        let need = (count - 1).checked_mul(c_step).and_then(|n| n.checked_add(1));
+        if need.is_none_or(|need| need > c.len()) || (c_step == 0 && count > 1) {
+            return Err(format!("{count} products {c_step} apart do not fit {} elements", c.len()));
+        }
+        let flops = self.flops().max(1);
+        let failed = OnceLock::new();
+        par::chunks_mut(c, c_step.max(1), PIECE_FLOPS.div_ceil(flops), |i, c| {
+            if i >= count {
+                return;
+            }
+            let (a, b) = offsets(i);
+            if let Err(e) = self.at(a, b, i.saturating_mul(c_step)).run(isa, c, stride) {
+                failed.get_or_init(|| e);
+            }
+        });
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// The product with plain operands and residual from these offsets on.
+    fn at(&self, a: usize, b: usize, residual: usize) -> Self {
+        let skip =
+            |x: Strided<'a>, at: usize| Strided { data: x.data.get(at..).unwrap_or_default(), ..x };
+        let mut gemm = *self;
+        if let Lhs::Plain(x) = self.a {
+            gemm.a = Lhs::Plain(skip(x, a));
+        }
+        if let Rhs::Plain(x) = self.b {
+            gemm.b = Rhs::Plain(skip(x, b));
+        }
+        if let Some((x, stride)) = self.epilogue.residual {
+            gemm.epilogue.residual = Some((x.get(residual..).unwrap_or_default(), stride));
+        }
+        gemm
+    }
+
+    fn flops(&self) -> usize {
+        self.m.saturating_mul(self.n).saturating_mul(self.k).saturating_mul(2)
+    }
+
+    /// Packs what is not packed, a chunk of columns and a chunk of rows at a time.
+    fn run_packed(&self, isa: Isa, mut c: MatMut<'_, f32>) -> Result<(), String> {
+        let shape = Shape::of(isa);
+        let chunk = |width: usize| (CHUNK / self.k.max(1)).next_multiple_of(width).max(width);
+        let (rows, cols) = (chunk(shape.rows), chunk(shape.cols));
+        if let Rhs::Packed(b) = self.b {
+            let b = b.panels(isa, self.k, self.n)?;
+            return self.run_rows(isa, b, 0, rows, c);
+        }
+        let Rhs::Plain(b) = self.b else { return Ok(()) };
+        for first in (0..self.n).step_by(cols) {
+            let n = cols.min(self.n - first);
+            let plan = PanelPlan::new::<Right>(shape, self.k, n);
+            with_scratch(plan.len()?, |packed| {
+                plan.pack(isa, b.from(0, first).transposed(), packed);
+                let c = c.block(0, self.m, first, n);
+                self.run_rows(isa, plan.view(packed), first, rows, c)
+            })??;
+        }
+        Ok(())
+    }
+
+    /// All rows of C times the columns that `b` holds, which start at `col0`.
+    fn run_rows(
+        &self,
+        isa: Isa,
+        b: Panels<'_>,
+        col0: usize,
+        rows: usize,
+        mut c: MatMut<'_, f32>,
+    ) -> Result<(), String> {
+        let n = c.cols();
+        let job = |a: Panels<'_>, row0: usize, c: MatMut<'_, f32>| {
+            let pieces = match par::threads() {
+                1 => 1,
+                t => (self.flops() / self.n * n / PIECE_FLOPS).clamp(1, 4 * t),
+            };
+            let grid = (0..a.plan().count(), 0..b.plan().count());
+            let job = Job { isa, gemm: self, a, b, row0, col0 };
+            job.cut(grid, c, pieces);
+        };
+        if let Lhs::Packed(a) = self.a {
+            job(a.panels(isa, self.m, self.k)?, 0, c);
+            return Ok(());
+        }
+        let Lhs::Plain(a) = self.a else { return Ok(()) };
+        for first in (0..self.m).step_by(rows) {
+            let m = rows.min(self.m - first);
+            let plan = PanelPlan::new::<Left>(Shape::of(isa), m, self.k);
+            with_scratch(plan.len()?, |packed| {
+                plan.pack(isa, a.from(first, 0), packed);
+                job(plan.view(packed), first, c.block(first, m, 0, n));
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows and columns of C that two sets of panels make.
+struct Job<'a> {
+    isa: Isa,
+    gemm: &'a Gemm<'a>,
+    a: Panels<'a>,
+    b: Panels<'a>,
+    /// Where in C the panels start.
+    row0: usize,
+    col0: usize,
+}
+
+impl Job<'_> {
+    /// Cuts the grid of panels into `pieces`, along the longer side, and computes each.
+    fn cut(&self, grid: (Range<usize>, Range<usize>), c: MatMut<'_, f32>, pieces: usize) {
+        let (rows, cols) = grid;
+        if pieces <= 1 || rows.len() * cols.len() <= 1 {
+            let mut c = c;
+            return block(self.isa, self, (rows, cols), &mut c);
+        }
+        let left = pieces / 2;
+        let by_cols = rows.len() <= 1 || (cols.len() > 1 && c.cols() >= c.rows());
+        let side = if by_cols { &cols } else { &rows };
+        let mid = side.start + (side.len() * left / pieces).clamp(1, side.len() - 1);
+        let (first, second, c1, c2) = if by_cols {
+            let at = self.b.plan().lanes(mid).start - self.b.plan().lanes(cols.start).start;
+            let (c1, c2) = c.split_cols(at);
+            ((rows.clone(), cols.start..mid), (rows, mid..cols.end), c1, c2)
+        } else {
+            let at = self.a.plan().lanes(mid).start - self.a.plan().lanes(rows.start).start;
+            let (c1, c2) = c.split_rows(at);
+            ((rows.start..mid, cols.clone()), (mid..rows.end, cols), c1, c2)
+        };
+        par::join(|| self.cut(first, c1, left), || self.cut(second, c2, pieces - left));
+    }
+
+    /// What a tile at these lanes starts from and is clipped to, when it takes these steps.
+    #[inline(always)]
+    fn store(&self, rows: &Range<usize>, cols: &Range<usize>, steps: &Range<usize>) -> Store<'_> {
+        let gemm = self.gemm;
+        let start = match gemm.epilogue.bias {
+            _ if steps.start > 0 || gemm.write == Write::Add => Start::Load,
+            Some(Bias::Row(x)) => Start::Row(&x[self.col0 + cols.start..self.col0 + cols.end]),
+            Some(Bias::Col(x)) => Start::Col(&x[self.row0 + rows.start..self.row0 + rows.end]),
+            None => Start::Zero,
+        };
+        let clip = match gemm.epilogue.activation {
+            _ if steps.end < gemm.k || self.late() => None,
+            Activation::Relu => Some((0.0, f32::INFINITY)),
+            Activation::Clip(lo, hi) => Some((lo, hi)),
+            _ => None,
+        };
+        Store { alpha: gemm.alpha, start, clip }
+    }
+
+    /// Something is added after the last step.
+    #[inline(always)]
+    fn late(&self) -> bool {
+        let e = &self.gemm.epilogue;
+        e.residual.is_some() || (e.bias.is_some() && self.gemm.write == Write::Add)
+    }
+
+    /// The epilogue is not done by what [`Job::store`] says.
+    #[inline(always)]
+    fn needs_finish(&self) -> bool {
+        let light = matches!(
+            self.gemm.epilogue.activation,
+            Activation::None | Activation::Relu | Activation::Clip(..)
+        );
+        self.late() || !light
+    }
+}
+
+crate::simd_fn! {
+    /// The tiles where panels `grid.0` of A meet panels `grid.1` of B; `c` is just these.
+    fn block(s: S, job: &Job<'_>, grid: (Range<usize>, Range<usize>), c: &mut MatMut<'_, f32>) {
+        let (rows, cols) = grid;
+        let (a, b, k) = (job.a, job.b, job.gemm.k);
+        let (row0, col0) = (a.plan().lanes(rows.start).start, b.plan().lanes(cols.start).start);
+        // With one panel of A there is nothing to keep B for: it is read in one run.
+        let blocks = if a.plan().count() == 1 { 1 } else { k.div_ceil(STEPS).max(1) };
+        let steps = k.div_ceil(blocks).max(1);
+        let together = (BLOCK_A / (steps * tile::tile_rows::<S>())).max(1);
+        let finish = job.needs_finish();
+        let mut k0 = 0;
+        loop {
+            let k1 = k.min(k0 + steps);
+            let mut p0 = rows.start;
+            while p0 < rows.end {
+                let p1 = rows.end.min(p0 + together);
+                for q in cols.clone() {
+                    let (panel, lanes) = (b.steps(q, k0..k1), b.plan().lanes(q));
+                    for p in p0..p1 {
+                        let r = a.plan().lanes(p);
+                        let store = job.store(&r, &lanes, &(k0..k1));
+                        let (top, left) = (r.start - row0, lanes.start - col0);
+                        let mut c = c.block(top, r.len(), left, lanes.len());
+                        tile::tile(s, a.steps(p, k0..k1), panel, &mut c, store);
+                        if finish && k1 == k {
+                            let at = (job.row0 + r.start, job.col0 + lanes.start);
+                            job.gemm.epilogue.finish(s, job.gemm.write, &mut c, at);
+                        }
+                    }
+                }
+                p0 = p1;
+            }
+            if k1 == k {
+                return;
+            }
+            k0 = k1;
+        }
+    }
+}
+
+impl Epilogue<'_> {
+    fn check(&self, m: usize, n: usize) -> Result<(), String> {
+        let (have, need) = match self.bias {
+            Some(Bias::Row(x)) => (x.len(), n),
+            Some(Bias::Col(x)) => (x.len(), m),
+            None => (0, 0),
+        };
+        if have < need {
+            return Err(format!("a bias of {have} elements is shorter than {need}"));
+        }
+        let residual = self.residual.map(|(data, row)| Strided { data, row, col: 1 });
+        residual.map_or(Ok(()), |r| r.check("the residual", m, n))
+    }
+
+    /// Applies to a block of C, whose corner is at `(row, col)`, what tiles did not: the bias if
+    /// the product was added to C, the residual, the activation.
+    #[inline(always)]
+    fn finish<S: Simd>(
+        &self,
+        s: S,
+        write: Write,
+        c: &mut MatMut<'_, f32>,
+        (row, col): (usize, usize),
+    ) {
+        for i in 0..c.rows() {
+            let y = c.row(i);
+            if write == Write::Add {
+                match self.bias {
+                    Some(Bias::Row(x)) => add(s, y, &x[col..]),
+                    Some(Bias::Col(x)) => add_one(s, y, x[row + i]),
+                    None => {}
+                }
+            }
+            if let Some((x, stride)) = self.residual {
+                add(s, y, &x[(row + i) * stride + col..]);
+            }
+            self.activation.apply_slice(s, y);
+        }
+    }
+}
+
+/// `y += x`
+#[inline(always)]
+fn add<S: Simd>(s: S, y: &mut [f32], x: &[f32]) {
+    let x = &x[..y.len()];
+    let (mut ys, mut xs) = (y.chunks_exact_mut(S::LANES), x.chunks_exact(S::LANES));
+    for (y, x) in (&mut ys).zip(&mut xs) {
+        (s.load(y) + s.load(x)).store(y);
+    }
+    let (y, x) = (ys.into_remainder(), xs.remainder());
+    if !y.is_empty() {
+        (s.load_partial(y, 0.0) + s.load_partial(x, 0.0)).store_partial(y);
+    }
+}
+
+/// `y += x` with one `x` for all.
+#[inline(always)]
+fn add_one<S: Simd>(s: S, y: &mut [f32], x: f32) {
+    for y in y.chunks_mut(S::LANES) {
+        (s.load_partial(y, 0.0) + s.splat(x)).store_partial(y);
+    }
+}

@@ -1,0 +1,425 @@
+//! Panels: a matrix copied into the order in which tiles read it.
+//!
+//! A (m × k) is cut into panels of tile rows, B (k × n) into panels of tile columns; a panel holds
+//! its lanes side by side for each step of `k`: `[k][width]`. The last panel of A is as wide as
+//! what is left, that of B is rounded up to whole vectors with zeros.
+
+use super::tile::Shape;
+use crate::par;
+use crate::pool::{Buffer, with_scratch};
+use crate::simd::{F32s, Isa, MAX_LANES};
+use std::ops::Range;
+
+/// A matrix somewhere in a slice: element `(i, j)` is `data[i · row + j · col]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Strided<'a> {
+    /// The elements, from `(0, 0)` on.
+    pub data: &'a [f32],
+    /// Distance between rows.
+    pub row: usize,
+    /// Distance between columns.
+    pub col: usize,
+}
+
+impl<'a> Strided<'a> {
+    /// Rows of `cols` elements, one after the other.
+    pub fn rows(data: &'a [f32], cols: usize) -> Self {
+        Strided { data, row: cols, col: 1 }
+    }
+
+    /// The same elements, rows as columns.
+    pub fn transposed(self) -> Self {
+        Strided { data: self.data, row: self.col, col: self.row }
+    }
+
+    /// The matrix without its first rows and columns.
+    pub(crate) fn from(self, row: usize, col: usize) -> Self {
+        let start = (row * self.row + col * self.col).min(self.data.len());
+        Strided { data: &self.data[start..], ..self }
+    }
+
+    /// Checks that `rows × cols` elements are there.
+    pub(crate) fn check(&self, what: &str, rows: usize, cols: usize) -> Result<(), String> {
+        if rows == 0 || cols == 0 {
+            return Ok(());
+        }
+        let last = |n: usize, stride: usize| (n - 1).checked_mul(stride);
+        let need = last(rows, self.row)
+            .and_then(|r| r.checked_add(last(cols, self.col)?)?.checked_add(1))
+            .ok_or_else(|| format!("{what} of {rows} x {cols} is too large"))?;
+        if need > self.data.len() {
+            let have = self.data.len();
+            return Err(format!("{what} of {rows} x {cols} needs {need} elements, has {have}"));
+        }
+        Ok(())
+    }
+}
+
+/// How a constant matrix is stored: which of its two extents runs fastest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Row after row of the matrix.
+    RowMajor,
+    /// Column after column: the transpose is stored row after row.
+    Transposed,
+}
+
+/// Panels in borrowed memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Panels<'a> {
+    data: &'a [f32],
+    plan: PanelPlan,
+}
+
+/// Where panels lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PanelPlan {
+    /// Rows of A or columns of B.
+    pub extent: usize,
+    /// Steps.
+    pub k: usize,
+    /// Width of a full panel.
+    width: usize,
+    /// What the width of the last panel is rounded up to.
+    round: usize,
+}
+
+impl PanelPlan {
+    /// Panels of a `rows × cols` matrix on side `D`.
+    pub fn new<D: Side>(shape: Shape, rows: usize, cols: usize) -> Self {
+        let (extent, k) = D::lanes_and_steps(rows, cols);
+        let (width, round) = D::width(shape);
+        PanelPlan { extent, k, width, round }
+    }
+
+    /// Elements of all panels.
+    pub fn len(&self) -> Result<usize, String> {
+        let lanes = self.extent.checked_next_multiple_of(self.round);
+        lanes
+            .and_then(|lanes| lanes.checked_mul(self.k))
+            .ok_or_else(|| format!("a packed matrix of {} x {} is too large", self.extent, self.k))
+    }
+
+    /// Number of panels.
+    pub fn count(&self) -> usize {
+        self.extent.div_ceil(self.width)
+    }
+
+    /// The lanes in panel `p`.
+    pub fn lanes(&self, p: usize) -> Range<usize> {
+        p * self.width..((p + 1) * self.width).min(self.extent)
+    }
+
+    /// The width panel `p` is stored with.
+    fn stored(&self, p: usize) -> usize {
+        self.lanes(p).len().next_multiple_of(self.round)
+    }
+
+    /// Fills `dst` with `fill(panel, its memory)`, a few panels at a time.
+    fn fill(&self, dst: &mut [f32], fill: impl Fn(Range<usize>, &mut [f32]) + Sync) {
+        let panel = self.width.saturating_mul(self.k).max(1);
+        // Storage order and panel order cross: several panels together read longer runs.
+        let group = 8.min(self.count().div_ceil(par::threads())).max(1);
+        let grain = par::grain(group * panel / 4);
+        par::chunks_mut(dst, group * panel, grain, |i, dst| {
+            fill(i * group..((i + 1) * group).min(self.count()), dst);
+        });
+    }
+
+    /// Copies `src` (lanes by rows: `row` is the distance between lanes, `col` between steps)
+    /// into panels.
+    pub fn pack(&self, isa: Isa, src: Strided<'_>, dst: &mut [f32]) {
+        self.fill(dst, |panels, dst| {
+            for p in panels.clone() {
+                let at = (p - panels.start) * self.width * self.k;
+                let width = self.stored(p);
+                let src = src.from(p * self.width, 0);
+                pack_panel(isa, src, self.lanes(p).len(), width, &mut dst[at..at + width * self.k]);
+            }
+        });
+    }
+
+    /// As [`PanelPlan::pack`], from a matrix that `read` brings in pieces of its storage rows:
+    /// steps (`by_step`) or lanes.
+    fn pack_read(
+        &self,
+        isa: Isa,
+        by_step: bool,
+        read: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
+        dst: &mut [f32],
+    ) -> Result<(), String> {
+        let failed = std::sync::OnceLock::new();
+        self.fill(dst, |panels, dst| {
+            let place = |p: usize| (p - panels.start) * self.width * self.k;
+            if by_step {
+                for step in 0..self.k {
+                    for p in panels.clone() {
+                        let (lanes, width) = (self.lanes(p), self.stored(p));
+                        let dst = &mut dst[place(p) + step * width..][..width];
+                        let (dst, pad) = dst.split_at_mut(lanes.len());
+                        read(step, lanes, dst);
+                        pad.fill(0.0);
+                    }
+                }
+                return;
+            }
+            for p in panels.clone() {
+                let (lanes, width) = (self.lanes(p), self.stored(p));
+                let dst = &mut dst[place(p)..][..width * self.k];
+                let done = with_scratch(lanes.len() * self.k, |rows| {
+                    for (lane, row) in lanes.clone().zip(rows.chunks_exact_mut(self.k.max(1))) {
+                        read(lane, 0..self.k, row);
+                    }
+                    pack_panel(isa, Strided::rows(rows, self.k), lanes.len(), width, dst);
+                });
+                if let Err(e) = done {
+                    failed.get_or_init(|| e);
+                }
+            }
+        });
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// The panels that `data` holds.
+    pub fn view(self, data: &[f32]) -> Panels<'_> {
+        Panels { data, plan: self }
+    }
+}
+
+impl<'a> Panels<'a> {
+    /// The plan of these panels.
+    pub fn plan(&self) -> PanelPlan {
+        self.plan
+    }
+
+    /// Steps `k` of panel `p`.
+    #[inline(always)]
+    pub fn steps(&self, p: usize, k: Range<usize>) -> &'a [f32] {
+        let (at, width) = (p * self.plan.width * self.plan.k, self.plan.stored(p));
+        &self.data[at + k.start * width..at + k.end * width]
+    }
+}
+
+/// Copies one panel: `lanes` rows of `src` become columns of `dst`, `width` wide, the rest zero.
+fn pack_panel(isa: Isa, src: Strided<'_>, lanes: usize, width: usize, dst: &mut [f32]) {
+    if src.row == 1 {
+        copy_steps(isa, src.data, src.col, lanes, width, dst);
+    } else if src.col == 1 {
+        transpose_lanes(isa, src.data, src.row, lanes, width, dst);
+    } else {
+        for (p, dst) in dst.chunks_exact_mut(width).enumerate() {
+            for (i, d) in dst.iter_mut().enumerate() {
+                *d = if i < lanes { src.data[i * src.row + p * src.col] } else { 0.0 };
+            }
+        }
+    }
+}
+
+crate::simd_fn! {
+    /// Lanes lie side by side, steps `stride` apart.
+    fn copy_steps(s: S, src: &[f32], stride: usize, lanes: usize, width: usize, dst: &mut [f32]) {
+        let whole = lanes == width && width.is_multiple_of(S::LANES);
+        for (p, dst) in dst.chunks_exact_mut(width).enumerate() {
+            let src = &src[p * stride..][..lanes];
+            let mut j = 0;
+            while j < width {
+                if whole {
+                    s.load(&src[j..]).store(&mut dst[j..]);
+                } else {
+                    let x = s.load_partial(src.get(j..).unwrap_or_default(), 0.0);
+                    x.store_partial(&mut dst[j..]);
+                }
+                j += S::LANES;
+            }
+        }
+    }
+}
+
+crate::simd_fn! {
+    /// Steps lie side by side, lanes `stride` apart.
+    fn transpose_lanes(
+        s: S, src: &[f32], stride: usize, lanes: usize, width: usize, dst: &mut [f32]
+    ) {
+        let k = dst.len() / width.max(1);
+        let mut l0 = 0;
+        while l0 < width {
+            let have = lanes.saturating_sub(l0).min(S::LANES);
+            // A narrow panel may write past its row: the next row overwrites that.
+            let spill = width <= S::LANES;
+            let mut p0 = 0;
+            while p0 < k {
+                let mut block = [s.zero(); MAX_LANES];
+                let steps = (k - p0).min(S::LANES);
+                if steps == S::LANES {
+                    for i in 0..have {
+                        block[i] = s.load(&src[(l0 + i) * stride + p0..]);
+                    }
+                } else {
+                    for i in 0..have {
+                        block[i] = s.load_partial(&src[(l0 + i) * stride + p0..][..steps], 0.0);
+                    }
+                }
+                s.transpose(&mut block);
+                for q in 0..steps {
+                    let dst = &mut dst[(p0 + q) * width + l0..];
+                    if dst.len() >= S::LANES && (spill || l0 + S::LANES <= width) {
+                        block[q].store(dst);
+                    } else {
+                        block[q].store_partial(&mut dst[..(width - l0).min(S::LANES)]);
+                    }
+                }
+                p0 += S::LANES;
+            }
+            l0 += S::LANES;
+        }
+    }
+}
+
+/// A constant left operand (`m × k`), packed for one instruction set.
+pub type PackedA = Packed<Left>;
+/// A constant right operand (`k × n`), packed for one instruction set.
+pub type PackedB = Packed<Right>;
+
+/// On which side of the product a packed matrix stands.
+pub trait Side: Copy + std::fmt::Debug {
+    /// How the matrix is stored when its steps, not its lanes, are storage rows.
+    const BY_STEP: Layout;
+    /// Lanes and steps of a `rows × cols` matrix.
+    fn lanes_and_steps(rows: usize, cols: usize) -> (usize, usize);
+    /// Width of a full panel, and what the last is rounded up to.
+    fn width(shape: Shape) -> (usize, usize);
+    /// The matrix with lanes as rows.
+    fn by_lane(src: Strided<'_>) -> Strided<'_>;
+}
+
+/// The left side: lanes are rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Left;
+
+/// The right side: lanes are columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Right;
+
+impl Side for Left {
+    const BY_STEP: Layout = Layout::Transposed;
+    fn lanes_and_steps(rows: usize, cols: usize) -> (usize, usize) {
+        (rows, cols)
+    }
+    fn width(shape: Shape) -> (usize, usize) {
+        (shape.rows, 1)
+    }
+    fn by_lane(src: Strided<'_>) -> Strided<'_> {
+        src
+    }
+}
+
+impl Side for Right {
+    const BY_STEP: Layout = Layout::RowMajor;
+    fn lanes_and_steps(rows: usize, cols: usize) -> (usize, usize) {
+        (cols, rows)
+    }
+    fn width(shape: Shape) -> (usize, usize) {
+        (shape.cols, shape.lanes)
+    }
+    fn by_lane(src: Strided<'_>) -> Strided<'_> {
+        src.transposed()
+    }
+}
+
+/// A constant operand, copied into panels for one instruction set.
+#[derive(Clone, Debug)]
+pub struct Packed<D> {
+    data: Buffer,
+    shape: Shape,
+    plan: PanelPlan,
+    side: std::marker::PhantomData<D>,
+}
+
+impl<D: Side> Packed<D> {
+    /// Packs a `rows × cols` matrix for `isa`.
+    ///
+    /// # Errors
+    /// The elements are not there, or memory is not.
+    pub fn pack(isa: Isa, rows: usize, cols: usize, src: Strided<'_>) -> Result<Self, String> {
+        src.check("a matrix to pack", rows, cols)?;
+        let mut packed = Self::room(isa, rows, cols)?;
+        let plan = packed.plan;
+        plan.pack(isa, D::by_lane(src), &mut packed.data.as_mut_slice()[..plan.len()?]);
+        Ok(packed)
+    }
+
+    /// Packs a matrix that `read(row, columns, dst)` brings in pieces of its storage rows (columns
+    /// of the matrix if it is stored [`Layout::Transposed`]): for weights in other types, or in
+    /// memory that is not aligned.
+    ///
+    /// # Errors
+    /// Memory cannot be had.
+    pub fn from_rows(
+        isa: Isa,
+        (rows, cols): (usize, usize),
+        layout: Layout,
+        read: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
+    ) -> Result<Self, String> {
+        let mut packed = Self::room(isa, rows, cols)?;
+        let plan = packed.plan;
+        let dst = &mut packed.data.as_mut_slice()[..plan.len()?];
+        plan.pack_read(isa, layout == D::BY_STEP, read, dst)?;
+        Ok(packed)
+    }
+
+    /// Packs a matrix of little-endian `f32` in bytes at any alignment.
+    ///
+    /// # Errors
+    /// The bytes are not as many as the elements take, or memory is not there.
+    pub fn from_le_bytes(
+        isa: Isa,
+        (rows, cols): (usize, usize),
+        layout: Layout,
+        bytes: &[u8],
+    ) -> Result<Self, String> {
+        let have = bytes.len();
+        if rows.checked_mul(cols).and_then(|n| n.checked_mul(4)) != Some(have) {
+            return Err(format!("{have} bytes are not {rows} x {cols} floats"));
+        }
+        let stride = if layout == Layout::RowMajor { cols } else { rows };
+        Self::from_rows(isa, (rows, cols), layout, |row, cols, dst| {
+            let at = 4 * (row * stride + cols.start);
+            let src = bytes[at..at + 4 * cols.len()].as_chunks::<4>().0;
+            for (d, s) in dst.iter_mut().zip(src) {
+                *d = f32::from_le_bytes(*s);
+            }
+        })
+    }
+
+    fn room(isa: Isa, rows: usize, cols: usize) -> Result<Self, String> {
+        let shape = Shape::of(isa);
+        let plan = PanelPlan::new::<D>(shape, rows, cols);
+        let data = Buffer::zeroed::<f32>(plan.len()?)?;
+        Ok(Packed { data, shape, plan, side: std::marker::PhantomData })
+    }
+
+    /// The panels, if they were made for `isa` and have this size.
+    pub(crate) fn panels(&self, isa: Isa, rows: usize, cols: usize) -> Result<Panels<'_>, String> {
+        if self.shape != Shape::of(isa) {
+            let isa = isa.name();
+            return Err(format!("a matrix packed for another instruction set is used on {isa}"));
+        }
+        let want = PanelPlan::new::<D>(self.shape, rows, cols);
+        if want != self.plan {
+            let (r, c) = D::lanes_and_steps(self.plan.extent, self.plan.k);
+            return Err(format!("a packed matrix of {r} x {c} is used as {rows} x {cols}"));
+        }
+        Ok(self.plan.view(self.data.as_slice()))
+    }
+
+    /// The elements as they are packed.
+    #[cfg(test)]
+    pub(crate) fn elements(&self) -> &[f32] {
+        &self.data.as_slice()[..self.plan.len().unwrap_or(0)]
+    }
+
+    /// Bytes of memory held.
+    pub fn bytes(&self) -> usize {
+        self.data.as_slice::<u8>().len()
+    }
+}

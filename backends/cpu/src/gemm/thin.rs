@@ -1,0 +1,248 @@
+//! A with few rows times B as it lies in memory: B is read once, in the order it lies in.
+//!
+//! Rows of B side by side (`b.col == 1`): a group of rows, times numbers of A, is added to C, which
+//! stays in L1. Columns of B side by side (`b.row == 1`): dot products of them with rows of A.
+
+use super::{Bias, Gemm, Strided, Write};
+use crate::par;
+use crate::pool::with_scratch;
+use crate::simd::{F32s, Isa, MatMut, Simd};
+
+/// Columns of C that stay in L1 with all rows.
+const COLUMNS: usize = 512;
+/// Rows of B added to C at a time.
+const GROUP: usize = 8;
+/// Elements of B worth handing to another thread.
+const PIECE: usize = 100_000;
+
+/// A small product: A is `m × k`, row after row, multiplied by alpha.
+struct Thin<'a> {
+    gemm: &'a Gemm<'a>,
+    a: &'a [f32],
+    b: Strided<'a>,
+}
+
+/// Computes a product of few rows.
+pub(super) fn run(
+    isa: Isa,
+    gemm: &Gemm<'_>,
+    a: Strided<'_>,
+    b: Strided<'_>,
+    c: MatMut<'_, f32>,
+) -> Result<(), String> {
+    let (m, k, n) = (gemm.m, gemm.k, gemm.n);
+    with_scratch(m.saturating_mul(k), |copy| {
+        for (i, row) in copy.chunks_exact_mut(k.max(1)).enumerate() {
+            let src = a.data[i * a.row..].iter().step_by(a.col.max(1));
+            if a.col == 0 {
+                row.fill(a.data[i * a.row] * gemm.alpha);
+                continue;
+            }
+            for (x, a) in row.iter_mut().zip(src) {
+                *x = a * gemm.alpha;
+            }
+        }
+        let thin = Thin { gemm, a: copy, b };
+        let pieces = match par::threads() {
+            1 => 1,
+            t => (k.saturating_mul(n) / PIECE).clamp(1, 2 * t),
+        };
+        thin.cut(isa, c, 0, pieces);
+    })
+}
+
+impl Thin<'_> {
+    /// Cuts C by columns, at whole vectors.
+    fn cut(&self, isa: Isa, mut c: MatMut<'_, f32>, col0: usize, pieces: usize) {
+        let left = pieces / 2;
+        let at = if pieces > 1 { (c.cols() * left / pieces).next_multiple_of(16) } else { 0 };
+        if at == 0 || at >= c.cols() {
+            // Rows side by side first: a matrix of one column is both.
+            return match self.b.col == 1 {
+                true => by_rows(isa, self, &mut c, col0),
+                false => by_columns(isa, self, &mut c, col0),
+            };
+        }
+        let (c1, c2) = c.split_cols(at);
+        par::join(|| self.cut(isa, c1, col0, left), || self.cut(isa, c2, col0 + at, pieces - left));
+    }
+
+    /// What element `(i, j)` of C starts from.
+    #[inline(always)]
+    fn start(&self, old: f32, i: usize, j: usize) -> f32 {
+        match (self.gemm.write, self.gemm.epilogue.bias) {
+            (Write::Add, _) => old,
+            (_, Some(Bias::Row(x))) => x[j],
+            (_, Some(Bias::Col(x))) => x[i],
+            (_, None) => 0.0,
+        }
+    }
+}
+
+crate::simd_fn! {
+    /// `c`, which starts at column `col0`, from rows of B.
+    fn by_rows(s: S, t: &Thin<'_>, c: &mut MatMut<'_, f32>, col0: usize) {
+        let (m, n) = (c.rows(), c.cols());
+        let mut j = 0;
+        while j < n {
+            let mut c = c.block(0, m, j, COLUMNS.min(n - j));
+            match m {
+                1 => columns::<S, 1>(s, t, &mut c, col0 + j),
+                2 => columns::<S, 2>(s, t, &mut c, col0 + j),
+                3 => columns::<S, 3>(s, t, &mut c, col0 + j),
+                4 => columns::<S, 4>(s, t, &mut c, col0 + j),
+                5 => columns::<S, 5>(s, t, &mut c, col0 + j),
+                6 => columns::<S, 6>(s, t, &mut c, col0 + j),
+                7 => columns::<S, 7>(s, t, &mut c, col0 + j),
+                8 => columns::<S, 8>(s, t, &mut c, col0 + j),
+                _ => unreachable!("{m} rows in a thin product"),
+            }
+            t.gemm.epilogue.finish(s, t.gemm.write, &mut c, (0, col0 + j));
+            j += COLUMNS;
+        }
+    }
+}
+
+#[inline(always)]
+fn columns<S: Simd, const M: usize>(s: S, t: &Thin<'_>, c: &mut MatMut<'_, f32>, col0: usize) {
+    let k = t.gemm.k;
+    for i in 0..M {
+        for (j, y) in c.row(i).iter_mut().enumerate() {
+            *y = t.start(*y, i, col0 + j);
+        }
+    }
+    let mut p = 0;
+    while p + GROUP <= k {
+        add_rows::<S, M, GROUP>(s, t, c, col0, p);
+        p += GROUP;
+    }
+    while p < k {
+        add_rows::<S, M, 1>(s, t, c, col0, p);
+        p += 1;
+    }
+}
+
+/// `c[i] += a[i, p + u] · b[p + u]` for `u` in `0..U`.
+#[inline(always)]
+fn add_rows<S: Simd, const M: usize, const U: usize>(
+    s: S,
+    t: &Thin<'_>,
+    c: &mut MatMut<'_, f32>,
+    col0: usize,
+    p: usize,
+) {
+    let n = c.cols();
+    let (k, rows) = (t.gemm.k, c.first_rows::<M>());
+    let mut b = [&t.b.data[..0]; U];
+    for u in 0..U {
+        b[u] = &t.b.data[(p + u) * t.b.row + col0..][..n];
+    }
+    let mut a = [[0.0; U]; M];
+    for i in 0..M {
+        a[i].copy_from_slice(&t.a[i * k + p..][..U]);
+    }
+    let mut j = 0;
+    while j < n {
+        let whole = j + S::LANES <= n;
+        let mut bv = [s.zero(); U];
+        for u in 0..U {
+            bv[u] = if whole { s.load(&b[u][j..]) } else { s.load_partial(&b[u][j..], 0.0) };
+        }
+        for i in 0..M {
+            let row = &mut rows[i][j..];
+            let mut y = if whole { s.load(row) } else { s.load_partial(row, 0.0) };
+            for u in 0..U {
+                y = bv[u].mul_add(s.splat(a[i][u]), y);
+            }
+            if whole { y.store(row) } else { y.store_partial(row) }
+        }
+        j += S::LANES;
+    }
+}
+
+crate::simd_fn! {
+    /// `c`, which starts at column `col0`, from columns of B that lie side by side.
+    fn by_columns(s: S, t: &Thin<'_>, c: &mut MatMut<'_, f32>, col0: usize) {
+        let n = c.cols();
+        let mut j = 0;
+        if const { S::REGISTERS >= 32 } {
+            while j + 4 <= n {
+                dots::<S, 4>(s, t, c, col0, j);
+                j += 4;
+            }
+        }
+        while j + 2 <= n {
+            dots::<S, 2>(s, t, c, col0, j);
+            j += 2;
+        }
+        if j < n {
+            dots::<S, 1>(s, t, c, col0, j);
+        }
+        t.gemm.epilogue.finish(s, t.gemm.write, c, (0, col0));
+    }
+}
+
+/// All rows of A with `N` columns of B.
+#[inline(always)]
+fn dots<S: Simd, const N: usize>(
+    s: S,
+    t: &Thin<'_>,
+    c: &mut MatMut<'_, f32>,
+    col0: usize,
+    j: usize,
+) {
+    let mut i = 0;
+    while i < c.rows() {
+        match c.rows() - i {
+            1 => dot::<S, 1, N>(s, t, c, col0, (i, j)),
+            2 => dot::<S, 2, N>(s, t, c, col0, (i, j)),
+            3 => dot::<S, 3, N>(s, t, c, col0, (i, j)),
+            _ => dot::<S, 4, N>(s, t, c, col0, (i, j)),
+        }
+        i += 4;
+    }
+}
+
+#[inline(always)]
+fn dot<S: Simd, const M: usize, const N: usize>(
+    s: S,
+    t: &Thin<'_>,
+    c: &mut MatMut<'_, f32>,
+    col0: usize,
+    (i0, j0): (usize, usize),
+) {
+    let k = t.gemm.k;
+    let (mut a, mut b) = ([&t.a[..0]; M], [&t.b.data[..0]; N]);
+    for i in 0..M {
+        a[i] = &t.a[(i0 + i) * k..][..k];
+    }
+    for j in 0..N {
+        // With `k` of 0 there may be no column to point to.
+        b[j] = t.b.data.get((col0 + j0 + j) * t.b.col..).map_or(&[], |b| &b[..k]);
+    }
+    let mut acc = [[s.zero(); N]; M];
+    let mut p = 0;
+    while p < k {
+        let whole = p + S::LANES <= k;
+        let (mut av, mut bv) = ([s.zero(); M], [s.zero(); N]);
+        for i in 0..M {
+            av[i] = if whole { s.load(&a[i][p..]) } else { s.load_partial(&a[i][p..], 0.0) };
+        }
+        for j in 0..N {
+            bv[j] = if whole { s.load(&b[j][p..]) } else { s.load_partial(&b[j][p..], 0.0) };
+        }
+        for i in 0..M {
+            for j in 0..N {
+                acc[i][j] = av[i].mul_add(bv[j], acc[i][j]);
+            }
+        }
+        p += S::LANES;
+    }
+    for i in 0..M {
+        let row = c.row(i0 + i);
+        for j in 0..N {
+            let start = t.start(row[j0 + j], i0 + i, col0 + j0 + j);
+            row[j0 + j] = start + acc[i][j].reduce_add();
+        }
+    }
+}

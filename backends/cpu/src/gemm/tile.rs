@@ -1,0 +1,250 @@
+//! The register tile: `C[r, w] = start + alpha · A[r, k] · B[k, w]` over packed panels.
+//!
+//! A panel of A is `k × r`, one of B `k × w`; both are read once, in order. The accumulators fill
+//! the registers: 14 × 2 vectors of 32, 6 × 2 of 16.
+
+use crate::simd::{F32s, Isa, MatMut, Simd};
+
+/// Rows of a full tile.
+pub const fn tile_rows<S: Simd>() -> usize {
+    match (S::REGISTERS, S::LANES) {
+        (_, 1) => 4,
+        (32.., _) => 14,
+        _ => 6,
+    }
+}
+
+/// Vectors in a row of a full tile.
+pub const fn tile_vectors<S: Simd>() -> usize {
+    if S::LANES == 1 { 4 } else { 2 }
+}
+
+/// The shape of a full tile, as packing must know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub cols: usize,
+    /// Columns that make a vector.
+    pub lanes: usize,
+}
+
+impl Shape {
+    /// The full tile of an instruction set.
+    pub fn of(isa: Isa) -> Shape {
+        fn shape<S: Simd>(_: S) -> Shape {
+            let cols = tile_vectors::<S>() * S::LANES;
+            Shape { rows: tile_rows::<S>(), cols, lanes: S::LANES }
+        }
+        crate::simd_dispatch!(isa, s => shape(s))
+    }
+}
+
+/// What a tile starts from.
+#[derive(Clone, Copy, Debug)]
+pub enum Start<'a> {
+    /// Zero.
+    Zero,
+    /// What is in C.
+    Load,
+    /// One number per column.
+    Row(&'a [f32]),
+    /// One number per row.
+    Col(&'a [f32]),
+}
+
+/// What is done to the sums of a tile while they are in registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Store<'a> {
+    /// What the sums are multiplied by.
+    pub alpha: f32,
+    /// What they are added to.
+    pub start: Start<'a>,
+    /// The ends the result is clipped to; NaN stays.
+    pub clip: Option<(f32, f32)>,
+}
+
+/// Computes one tile: `c.rows()` by `c.cols()`, from a panel of A of that width and a panel of B
+/// of that width rounded up to whole vectors.
+#[inline(always)]
+pub fn tile<S: Simd>(s: S, a: &[f32], b: &[f32], c: &mut MatMut<'_, f32>, store: Store<'_>) {
+    match c.cols().div_ceil(S::LANES) {
+        1 => rows::<S, 1>(s, a, b, c, store),
+        2 => rows::<S, 2>(s, a, b, c, store),
+        n => {
+            if const { S::LANES == 1 } {
+                match n {
+                    3 => rows::<S, 3>(s, a, b, c, store),
+                    4 => rows::<S, 4>(s, a, b, c, store),
+                    _ => unreachable!("{n} vectors in a tile"),
+                }
+            } else {
+                unreachable!("{n} vectors in a tile")
+            }
+        }
+    }
+}
+
+/// One function for each number of rows: the loop over `k` must know it.
+#[inline(always)]
+fn rows<S: Simd, const NV: usize>(
+    s: S,
+    a: &[f32],
+    b: &[f32],
+    c: &mut MatMut<'_, f32>,
+    store: Store<'_>,
+) {
+    macro_rules! by_rows {
+        ($($r:literal $(/ $unroll:literal)?),*; $otherwise:expr) => {
+            match c.rows() {
+                $($r => kernel::<S, $r, NV, { 1 $(* $unroll)? }>(s, a, b, c, store),)*
+                _ => $otherwise,
+            }
+        };
+    }
+    // Const blocks, so that what cannot happen is not compiled either.
+    // A sum takes 4 cycles to be ready again: few rows take several sums each.
+    by_rows!(1 / 4, 2 / 2, 3 / 2, 4; {
+        if const { tile_rows::<S>() > 4 } {
+            by_rows!(5, 6; {
+                if const { tile_rows::<S>() > 6 } {
+                    by_rows!(7, 8, 9, 10, 11, 12, 13, 14; unreachable!("{} rows in a tile", c.rows()))
+                }
+            })
+        }
+    });
+}
+
+/// `R` rows by `NV` vectors, `U` steps of `k` at a time in sums of their own.
+#[inline(never)]
+fn kernel<S: Simd, const R: usize, const NV: usize, const U: usize>(
+    s: S,
+    a: &[f32],
+    b: &[f32],
+    c: &mut MatMut<'_, f32>,
+    store: Store<'_>,
+) {
+    s.call(
+        #[inline(always)]
+        move || {
+            let acc = products::<S, R, NV, U>(s, a, b);
+            write(s, acc, c, store);
+        },
+    )
+}
+
+#[inline(always)]
+fn products<S: Simd, const R: usize, const NV: usize, const U: usize>(
+    s: S,
+    a: &[f32],
+    b: &[f32],
+) -> [[S::F32; NV]; R] {
+    if U == 1 {
+        let mut acc = [[s.zero(); NV]; R];
+        for (a, b) in a.as_chunks::<R>().0.iter().zip(b.chunks_exact(NV * S::LANES)) {
+            step(s, a, b, &mut acc);
+        }
+        return acc;
+    }
+    let mut acc = [[[s.zero(); NV]; R]; U];
+    let (mut aa, mut bb) = (a.chunks_exact(U * R), b.chunks_exact(U * NV * S::LANES));
+    for (a, b) in (&mut aa).zip(&mut bb) {
+        for u in 0..U {
+            step(s, &a[u * R..][..R], &b[u * NV * S::LANES..][..NV * S::LANES], &mut acc[u]);
+        }
+    }
+    let rest = bb.remainder().chunks_exact(NV * S::LANES);
+    for (a, b) in aa.remainder().chunks_exact(R).zip(rest) {
+        step(s, a, b, &mut acc[0]);
+    }
+    let mut sum = acc[0];
+    for part in &acc[1..] {
+        for i in 0..R {
+            for j in 0..NV {
+                sum[i][j] = sum[i][j] + part[i][j];
+            }
+        }
+    }
+    sum
+}
+
+#[inline(always)]
+fn step<S: Simd, const R: usize, const NV: usize>(
+    s: S,
+    a: &[f32],
+    b: &[f32],
+    acc: &mut [[S::F32; NV]; R],
+) {
+    let mut bv = [s.zero(); NV];
+    for j in 0..NV {
+        bv[j] = s.load(&b[j * S::LANES..]);
+    }
+    for i in 0..R {
+        let av = s.splat(a[i]);
+        for j in 0..NV {
+            acc[i][j] = av.mul_add(bv[j], acc[i][j]);
+        }
+    }
+}
+
+#[inline(always)]
+fn write<S: Simd, const R: usize, const NV: usize>(
+    s: S,
+    mut acc: [[S::F32; NV]; R],
+    c: &mut MatMut<'_, f32>,
+    store: Store<'_>,
+) {
+    let alpha = s.splat(store.alpha);
+    let full = c.cols() == NV * S::LANES;
+    /// `acc = acc · alpha + start(i, j)`
+    macro_rules! add {
+        ($i:ident, $j:ident => $start:expr) => {
+            for $i in 0..R {
+                for $j in 0..NV {
+                    acc[$i][$j] = acc[$i][$j].mul_add(alpha, $start);
+                }
+            }
+        };
+    }
+    match store.start {
+        Start::Zero => {
+            for row in &mut acc {
+                for v in row {
+                    *v = *v * alpha;
+                }
+            }
+        }
+        Start::Load if full => add!(i, j => s.load(&c.row(i)[j * S::LANES..])),
+        Start::Load => add!(i, j => s.load_partial(&c.row(i)[j * S::LANES..], 0.0)),
+        Start::Row(x) => {
+            let mut bias = [s.zero(); NV];
+            for j in 0..NV {
+                bias[j] = s.load_partial(&x[j * S::LANES..c.cols()], 0.0);
+            }
+            add!(i, j => bias[j]);
+        }
+        Start::Col(x) => {
+            let x = &x[..R];
+            add!(i, _j => s.splat(x[i]));
+        }
+    }
+    if let Some((lo, hi)) = store.clip {
+        let (lo, hi) = (s.splat(lo), s.splat(hi));
+        for row in &mut acc {
+            for v in row {
+                *v = hi.min(lo.max(*v));
+            }
+        }
+    }
+    for i in 0..R {
+        let row = c.row(i);
+        for j in 0..NV {
+            if full {
+                acc[i][j].store(&mut row[j * S::LANES..]);
+            } else {
+                acc[i][j].store_partial(&mut row[j * S::LANES..]);
+            }
+        }
+    }
+}
