@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod arena;
+pub mod conv;
 pub mod convert;
 pub mod eval;
 pub mod gemm;

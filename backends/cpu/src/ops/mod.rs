@@ -1,5 +1,6 @@
 //! One file per operator, named as in `rinfer_graph::ops`: how it runs on this backend.
 
+mod conv;
 mod custom;
 mod identity;
 mod matmul;
@@ -7,7 +8,9 @@ mod ml;
 mod ml_forest;
 mod ml_tree;
 mod optional;
+mod pool;
 mod quantize;
+mod resize;
 mod sequence;
 
 use rinfer_graph::{Op, Reason, unsupported};
@@ -18,6 +21,7 @@ use crate::kernel::{Cx, Kernel};
 #[rustfmt::skip]
 pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
     match &cx.node.op {
+        Op::Conv(op) => conv::compile(op, cx),
         Op::Custom(op) => custom::compile(op),
         Op::DequantizeLinear(op) => quantize::compile_dequantize(op, cx),
         Op::DynamicQuantizeLinear(_) => quantize::compile_dynamic(cx),
@@ -25,8 +29,10 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Identity(_) => Ok(Kernel::view()),
         Op::MatMul(op) => matmul::compile(op, cx),
         Op::Optional(op) => optional::compile(op),
+        Op::Pool(op) => pool::compile(op, cx),
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
         Op::Reshape(_) => Ok(Kernel::view()),
+        Op::Resize(op) => resize::compile(op, cx),
         Op::Sequence(op) => sequence::compile(op, cx),
         Op::Shape(_) => identity::known_output(cx),
         Op::Size(_) => identity::known_output(cx),
