@@ -19,6 +19,7 @@ mod ml_tree;
 mod optional;
 mod pool;
 mod quantize;
+mod recurrent;
 mod reshape;
 mod resize;
 mod sequence;
@@ -44,6 +45,7 @@ pub use ml_tree::{Aggregate, Branch, Child, Forest, Test, TreeEnsemble, TreeOutp
 pub use optional::Optional;
 pub use pool::{Pool, PoolKind};
 pub use quantize::{Blocks, DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear};
+pub use recurrent::{Cell, Direction, GateFn, Recurrent};
 pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
 pub use resize::{
     AspectRatio, Coordinates, Interpolation, Resize, ResizedAxis, Rounding, to_floats,
@@ -99,6 +101,7 @@ ops!(
     Pool,
     QLinearConv,
     QuantizeLinear,
+    Recurrent,
     Reshape,
     Resize,
     Scan,

@@ -11,6 +11,8 @@ mod optional;
 mod pool;
 mod quantize;
 mod resize;
+mod recurrent;
+mod recurrent_cell;
 mod sequence;
 
 use rinfer_graph::{Op, Reason, unsupported};
@@ -31,6 +33,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Optional(op) => optional::compile(op),
         Op::Pool(op) => pool::compile(op, cx),
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
+        Op::Recurrent(op) => recurrent::compile(op, cx),
         Op::Reshape(_) => Ok(Kernel::view()),
         Op::Resize(op) => resize::compile(op, cx),
         Op::Sequence(op) => sequence::compile(op, cx),
@@ -47,6 +50,8 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
 /// be settled yet is left to `compile`.
 #[rustfmt::skip]
 pub fn prepack(cx: &Cx<'_>) -> Result<(), Reason> {
-    let _ = cx;
-    Ok(())
+    match &cx.node.op {
+        Op::Recurrent(op) => recurrent::prepack(op, cx),
+        _ => Ok(()),
+    }
 }
