@@ -108,7 +108,6 @@ pub static ONNX: &[OnnxOp] = &[
     row("", "Pow", &[1, 7, 12, 13, 15], |cx| binary::import(cx, BinaryFn::Pow)),
     row("", "QLinearConv", &[10], conv::import_qlinear),
     row("", "QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25, 28], quantize::import),
-    row("", "QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25, 28], quantize::import),
     row("", "RNN", &[1, 7, 14, 22], recurrent::import_rnn),
     row("", "Reciprocal", &[1, 6, 13], |cx| unary::import(cx, UnaryFn::Reciprocal)),
     row("", "Relu", &[1, 6, 13, 14], |cx| unary::import(cx, UnaryFn::Relu)),

@@ -10,9 +10,9 @@ mod ml_tree;
 mod optional;
 mod pool;
 mod quantize;
-mod resize;
 mod recurrent;
 mod recurrent_cell;
+mod resize;
 mod sequence;
 
 use rinfer_graph::{Op, Reason, unsupported};
@@ -51,6 +51,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
 #[rustfmt::skip]
 pub fn prepack(cx: &Cx<'_>) -> Result<(), Reason> {
     match &cx.node.op {
+        Op::MatMul(op) => matmul::prepack(op, cx),
         Op::Recurrent(op) => recurrent::prepack(op, cx),
         _ => Ok(()),
     }

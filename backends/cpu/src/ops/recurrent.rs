@@ -25,13 +25,6 @@ struct Net {
     hidden: usize,
 }
 
-/// W and R of one direction, packed. R of a GRU whose reset gate comes before the product is
-/// packed in two parts: both gates, and the hidden one.
-struct Weights<T: Real> {
-    w: T::Packed,
-    r: Vec<T::Packed>,
-}
-
 /// What else the network reads.
 struct Inputs<'a, T: Real> {
     x: Cow<'a, [T]>,
@@ -321,5 +314,151 @@ impl<T: Real> Steps<'_, T> {
             y[(t * net.batch + b) * n..][..n].copy_from_slice(h);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::testing::run_opt;
+    use rinfer_graph::Value;
+    use rinfer_graph::ops::GateFn;
+
+    fn op(cell: Cell, direction: Direction) -> Recurrent {
+        let activations = match cell {
+            Cell::Lstm { .. } => vec![GateFn::Sigmoid, GateFn::Tanh, GateFn::Tanh],
+            Cell::Gru { .. } => vec![GateFn::Sigmoid, GateFn::Tanh],
+            Cell::Rnn => vec![GateFn::Tanh],
+        };
+        let activations = activations.repeat(direction.count());
+        let (clip, batch_first, hidden_size) = (None, false, None);
+        Recurrent { cell, direction, activations, clip, batch_first, hidden_size }
+    }
+
+    fn t(shape: &[usize], x: &[f32]) -> Option<Value> {
+        Some(Tensor::from_slice(shape, x).into())
+    }
+
+    fn run(op: &Recurrent, inputs: &[Option<Value>], outputs: usize) -> Vec<Vec<f32>> {
+        let made = run_opt(Isa::best(), op.clone(), inputs, outputs).unwrap();
+        made.into_iter().map(|v| v.as_tensor().unwrap().as_slice::<f32>().to_vec()).collect()
+    }
+
+    fn close(y: &[f32], want: &[f32]) {
+        assert_eq!(y.len(), want.len());
+        assert!(y.iter().zip(want).all(|(y, w)| (y - w).abs() < 1e-6), "{y:?} instead of {want:?}");
+    }
+
+    fn sigmoid(x: f32) -> f32 {
+        1.0 / (1.0 + (-x).exp())
+    }
+
+    #[test]
+    fn an_rnn_feeds_its_state_back() {
+        let inputs = [t(&[2, 1, 1], &[1.0, 2.0]), t(&[1, 1, 1], &[0.5]), t(&[1, 1, 1], &[0.3])];
+        let y = run(&op(Cell::Rnn, Direction::Forward), &inputs, 2);
+        let first = 0.5f32.tanh();
+        let second = (1.0 + 0.3 * first).tanh();
+        close(&y[0], &[first, second]);
+        close(&y[1], &[second]);
+    }
+
+    #[test]
+    fn directions_meet_side_by_side() {
+        let inputs =
+            [t(&[2, 1, 1], &[1.0, 2.0]), t(&[2, 1, 1], &[0.5; 2]), t(&[2, 1, 1], &[0.0; 2])];
+        let y = run(&op(Cell::Rnn, Direction::Both), &inputs, 2);
+        let (a, b) = (0.5f32.tanh(), 1.0f32.tanh());
+        close(&y[0], &[a, a, b, b]);
+        close(&y[1], &[b, a]);
+    }
+
+    #[test]
+    fn a_sequence_that_is_over_keeps_its_state() {
+        let lens = Some(Tensor::vector(&[1i32, 2]).into());
+        let inputs = [
+            t(&[2, 2, 1], &[1.0, 1.0, 2.0, 2.0]),
+            t(&[1, 1, 1], &[1.0]),
+            t(&[1, 1, 1], &[0.0]),
+            None,
+            lens,
+        ];
+        let (a, b) = (1.0f32.tanh(), 2.0f32.tanh());
+        let y = run(&op(Cell::Rnn, Direction::Forward), &inputs, 2);
+        close(&y[0], &[a, a, 0.0, b]);
+        close(&y[1], &[a, b]);
+        let y = run(&op(Cell::Rnn, Direction::Reverse), &inputs, 2);
+        close(&y[0], &[a, a, 0.0, b]);
+        close(&y[1], &[a, a]);
+    }
+
+    #[test]
+    fn an_lstm_with_peepholes_is_its_formula() {
+        let (x, w, p, c0) = (0.7f32, [0.1f32, 0.2, 0.3, 0.4], [0.5f32, 0.6, 0.7], 0.9f32);
+        let inputs = [
+            t(&[1, 1, 1], &[x]),
+            t(&[1, 4, 1], &w),
+            t(&[1, 4, 1], &[0.0; 4]),
+            t(&[1, 8], &[0.01, 0.02, 0.03, 0.04, 0.0, 0.0, 0.0, 0.0]),
+            None,
+            None,
+            t(&[1, 1, 1], &[c0]),
+            t(&[1, 3], &p),
+        ];
+        let y = run(&op(Cell::Lstm { input_forget: false }, Direction::Forward), &inputs, 3);
+        let i = sigmoid(w[0] * x + 0.01 + p[0] * c0);
+        let f = sigmoid(w[2] * x + 0.03 + p[2] * c0);
+        let c = f * c0 + i * (w[3] * x + 0.04).tanh();
+        let o = sigmoid(w[1] * x + 0.02 + p[1] * c);
+        close(&y[0], &[o * c.tanh()]);
+        close(&y[2], &[c]);
+    }
+
+    #[test]
+    fn the_reset_gate_comes_before_or_after_the_product() {
+        let (x, h0, w, r, b) = (0.7f32, 0.4f32, [0.1f32, 0.2, 0.3], [0.5f32, -0.6, 0.7], 0.25f32);
+        let inputs = [
+            t(&[1, 1, 1], &[x]),
+            t(&[1, 3, 1], &w),
+            t(&[1, 3, 1], &r),
+            t(&[1, 6], &[0.0, 0.0, 0.0, 0.0, 0.0, b]),
+            None,
+            t(&[1, 1, 1], &[h0]),
+        ];
+        let z = sigmoid(w[0] * x + r[0] * h0);
+        let reset = sigmoid(w[1] * x + r[1] * h0);
+        let before = (w[2] * x + r[2] * (reset * h0) + b).tanh();
+        let after = (w[2] * x + reset * (r[2] * h0 + b)).tanh();
+        for (linear_before_reset, hidden) in [(false, before), (true, after)] {
+            let gru = op(Cell::Gru { linear_before_reset }, Direction::Forward);
+            close(&run(&gru, &inputs, 1)[0], &[(1.0 - z) * hidden + z * h0]);
+        }
+    }
+
+    #[test]
+    fn a_batch_first_is_the_same_network() {
+        let x: Vec<f32> = (0..24).map(|i| (i as f32 * 0.7).sin()).collect();
+        let w: Vec<f32> = (0..2 * 8 * 4).map(|i| (i as f32 * 0.3).cos()).collect();
+        let r: Vec<f32> = (0..2 * 8 * 2).map(|i| (i as f32 * 0.9).sin()).collect();
+        // x [3, 2, 4] and the same as [2, 3, 4].
+        let at = |b: usize, t: usize| x[(t * 2 + b) * 4..][..4].to_vec();
+        let swapped: Vec<f32> = (0..6).flat_map(|i| at(i / 3, i % 3)).collect();
+        let lstm = op(Cell::Lstm { input_forget: true }, Direction::Both);
+        let weights = [t(&[2, 8, 4], &w), t(&[2, 8, 2], &r)];
+        let plain = run(&lstm, &[&[t(&[3, 2, 4], &x)], &weights[..]].concat(), 3);
+        let op = Recurrent { batch_first: true, ..lstm };
+        let first = run(&op, &[&[t(&[2, 3, 4], &swapped)], &weights[..]].concat(), 3);
+        for (t, d, b) in (0..12).map(|i| (i / 4, i / 2 % 2, i % 2)) {
+            let (a, c) = ((t * 2 + d) * 2 + b, (b * 3 + t) * 2 + d);
+            close(&first[0][c * 2..][..2], &plain[0][a * 2..][..2]);
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_steps_is_an_error() {
+        let lens = Some(Tensor::vector(&[3i32]).into());
+        let inputs =
+            [t(&[2, 1, 1], &[1.0; 2]), t(&[1, 1, 1], &[1.0]), t(&[1, 1, 1], &[0.0]), None, lens];
+        assert!(run_opt(Isa::best(), op(Cell::Rnn, Direction::Forward), &inputs, 1).is_err());
     }
 }

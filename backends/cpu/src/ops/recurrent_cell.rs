@@ -11,6 +11,8 @@ use std::ops::{Add, Mul, Sub};
 use rinfer_graph::ops::{Cell, GateFn};
 use rinfer_graph::{Element, Reason, Tensor};
 
+use crate::gemm::{Gemm, Lhs, PackedB, Rhs, Strided, Write, gemm_generic};
+use crate::kernel::limit;
 use crate::math::map;
 use crate::simd::Isa;
 
@@ -38,25 +40,6 @@ pub(super) trait Real:
     ) -> Result<(), Reason>;
     /// Replaces every element by the function of it.
     fn activate(isa: Isa, f: GateFn, x: &mut [Self]);
-}
-
-/// A weight as it is: `n` rows of `k`.
-pub(super) struct Plain<T> {
-    n: usize,
-    k: usize,
-    w: Vec<T>,
-}
-
-impl<T: Real> Plain<T> {
-    fn product(&self, m: usize, x: &[T], y: &mut [T]) {
-        for i in 0..m {
-            let x = &x[i * self.k..][..self.k];
-            for (j, y) in y[i * self.n..][..self.n].iter_mut().enumerate() {
-                let w = &self.w[j * self.k..][..self.k];
-                *y = x.iter().zip(w).fold(T::default(), |sum, (&x, &w)| sum + x * w);
-            }
-        }
-    }
 }
 
 macro_rules! scalar_activations {
@@ -112,16 +95,23 @@ macro_rules! gate_fn {
 }
 
 impl Real for f32 {
-    type Packed = Plain<f32>;
+    type Packed = (PackedB, usize, usize);
     scalar_activations!(f32);
 
-    fn pack(_: Isa, n: usize, k: usize, w: &[f32]) -> Result<Plain<f32>, Reason> {
-        Ok(Plain { n, k, w: w.to_vec() })
+    fn pack(isa: Isa, n: usize, k: usize, w: &[f32]) -> Result<Self::Packed, Reason> {
+        let wt = Strided::rows(w, k).transposed();
+        Ok((PackedB::pack(isa, k, n, wt).map_err(limit)?, n, k))
     }
 
-    fn product(_: Isa, m: usize, x: &[f32], w: &Plain<f32>, y: &mut [f32]) -> Result<(), Reason> {
-        w.product(m, x, y);
-        Ok(())
+    fn product(
+        isa: Isa,
+        m: usize,
+        x: &[f32],
+        (w, n, k): &Self::Packed,
+        y: &mut [f32],
+    ) -> Result<(), Reason> {
+        let gemm = Gemm::new((m, *n, *k), Lhs::Plain(Strided::rows(x, *k)), Rhs::Packed(w));
+        gemm.run(isa, y, *n).map_err(limit)
     }
 
     fn activate(isa: Isa, f: GateFn, x: &mut [f32]) {
@@ -135,16 +125,23 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
-    type Packed = Plain<f64>;
+    /// The rows as they are, n, k.
+    type Packed = (Vec<f64>, usize, usize);
     scalar_activations!(f64);
 
-    fn pack(_: Isa, n: usize, k: usize, w: &[f64]) -> Result<Plain<f64>, Reason> {
-        Ok(Plain { n, k, w: w.to_vec() })
+    fn pack(_: Isa, n: usize, k: usize, w: &[f64]) -> Result<Self::Packed, Reason> {
+        Ok((w.to_vec(), n, k))
     }
 
-    fn product(_: Isa, m: usize, x: &[f64], w: &Plain<f64>, y: &mut [f64]) -> Result<(), Reason> {
-        w.product(m, x, y);
-        Ok(())
+    fn product(
+        isa: Isa,
+        m: usize,
+        x: &[f64],
+        (w, n, k): &Self::Packed,
+        y: &mut [f64],
+    ) -> Result<(), Reason> {
+        let (x, w) = ((x, (*k, 1)), (w.as_slice(), (1, *k)));
+        gemm_generic(isa, (m, *n, *k), x, w, Write::Set, &mut y[..m * n]).map_err(limit)
     }
 
     fn activate(_: Isa, f: GateFn, x: &mut [f64]) {
