@@ -1,6 +1,9 @@
 //! One file per operator, named as in `rinfer_graph::ops`: how it runs on this backend.
 
 mod conv;
+mod binary;
+mod cast;
+mod clip;
 mod custom;
 mod identity;
 mod matmul;
@@ -14,6 +17,8 @@ mod recurrent;
 mod recurrent_cell;
 mod resize;
 mod sequence;
+mod unary;
+mod where_;
 
 use rinfer_graph::{Op, Reason, unsupported};
 
@@ -24,6 +29,10 @@ use crate::kernel::{Cx, Kernel};
 pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
     match &cx.node.op {
         Op::Conv(op) => conv::compile(op, cx),
+        Op::Binary(op) => binary::compile(op, cx),
+        Op::BitCast(_) => Ok(cast::same_bytes()),
+        Op::Cast(op) => cast::compile(op, cx),
+        Op::Clip(_) => clip::compile(cx),
         Op::Custom(op) => custom::compile(op),
         Op::DequantizeLinear(op) => quantize::compile_dequantize(op, cx),
         Op::DynamicQuantizeLinear(_) => quantize::compile_dynamic(cx),
@@ -41,7 +50,9 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Size(_) => identity::known_output(cx),
         Op::Squeeze(_) => Ok(Kernel::view()),
         Op::TreeEnsemble(op) => ml_tree::compile(op, cx),
+        Op::Unary(op) => unary::compile(op, cx),
         Op::Unsqueeze(_) => Ok(Kernel::view()),
+        Op::Where(_) => where_::compile(cx),
         op => Err(unsupported!("{} has no CPU kernel", op.name())),
     }
 }
