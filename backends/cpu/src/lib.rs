@@ -2,12 +2,9 @@
 #![deny(unsafe_code)]
 
 mod arena;
-<<<<<<< HEAD
 pub mod conv;
 pub mod convert;
-=======
 mod elementwise;
->>>>>>> bcc8ccf (Pointwise operators run on the CPU: every dtype, broadcasting, in place, on all cores)
 pub mod eval;
 pub mod gemm;
 pub mod kernel;

@@ -1,9 +1,9 @@
 //! One file per operator, named as in `rinfer_graph::ops`: how it runs on this backend.
 
-mod conv;
 mod binary;
 mod cast;
 mod clip;
+mod conv;
 mod custom;
 mod identity;
 mod matmul;
