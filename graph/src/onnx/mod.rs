@@ -12,7 +12,7 @@ pub mod values;
 
 pub use export::{ExportError, export};
 pub use external::{ExternalData, NoExternalData};
-pub use import::{CustomOps, ImportError, ImportOptions, import};
+pub use import::{CustomOps, ImportError, ImportOptions, import, operators};
 pub use model::{Model, Port};
 pub use node::{NodeCx, Outputs};
 pub use parse::parse;
