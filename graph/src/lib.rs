@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
-pub mod cost;
 mod dtype;
 pub mod fact;
 pub mod float8;

@@ -26,28 +26,12 @@ simd_fn! {
     }
 }
 
-/// Nanoseconds this thread has run, where the system tells (in steps of a few milliseconds): on a
-/// busy machine the clock on the wall measures the others.
-fn cpu_time() -> Option<f64> {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
-    stat.split(' ').next()?.parse().ok()
-}
-
-/// `work` per nanosecond: over half a second of this thread's time, or the best of some runs.
-fn rate(work: f64, on_this_thread: bool, mut f: impl FnMut()) -> f64 {
+/// `work` per nanosecond: the best of the runs of a third of a second.
+fn rate(work: f64, mut f: impl FnMut()) -> f64 {
     f();
-    if let (true, Some(begin)) = (on_this_thread, cpu_time()) {
-        for runs in 1.. {
-            f();
-            let spent = cpu_time().unwrap_or(f64::MAX) - begin;
-            if spent > 5e8 {
-                return work * f64::from(runs) / spent;
-            }
-        }
-    }
     let mut best = 0.0f64;
     let begin = Instant::now();
-    while begin.elapsed().as_secs_f64() < 0.5 {
+    while begin.elapsed().as_secs_f64() < 0.33 {
         let start = Instant::now();
         f();
         best = best.max(work / start.elapsed().as_nanos() as f64);
@@ -56,8 +40,8 @@ fn rate(work: f64, on_this_thread: bool, mut f: impl FnMut()) -> f64 {
 }
 
 fn peak(isa: Isa) -> f64 {
-    let n = 2_000_000;
-    rate((2 * 12 * n * isa.lanes()) as f64, true, || {
+    let n = 20_000;
+    rate((2 * 12 * n * isa.lanes()) as f64, || {
         black_box(multiply_adds(isa, n, black_box(0.5)));
     })
 }
@@ -77,7 +61,7 @@ fn measure(isa: Isa, pool: &Pool, (m, n, k): (usize, usize, usize), peak: f64) {
         ("plain", Rhs::Plain(right)),
         ("turned", Rhs::Plain(turned)),
     ] {
-        let rate = rate(flops, pool.threads() == 1, || {
+        let rate = rate(flops, || {
             pool.install(|| Gemm::new((m, n, k), left, b).run(isa, &mut c, n).expect("sizes"));
         });
         let share = 100.0 * rate / (peak * pool.threads() as f64);

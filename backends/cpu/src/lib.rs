@@ -2,9 +2,7 @@
 #![deny(unsafe_code)]
 
 mod arena;
-pub mod conv;
 pub mod convert;
-mod elementwise;
 pub mod eval;
 pub mod gemm;
 pub mod kernel;

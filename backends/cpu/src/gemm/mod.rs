@@ -24,12 +24,15 @@ use std::ops::Range;
 use std::sync::OnceLock;
 use tile::{Shape, Start, Store};
 
-/// Steps of `k` that tiles take before the next block: bounds what B brings into L1.
-const STEPS: usize = 384;
+/// Steps of `k` that tiles take before the next block. Each block reads and writes C once more,
+/// which costs more than panels of B that stay in L2 instead of L1.
+const STEPS: usize = 1024;
 /// Elements of A in one block: they stay in L2.
 const BLOCK_A: usize = 96 * 1024;
-/// Elements of an operand packed on the way, at a time.
+/// Elements of A packed on the way, at a time; of B too if threads share it.
 const CHUNK: usize = 2 * 1024 * 1024;
+/// Elements of B that a thread packs for itself, at a time: they stay in L2.
+const OWN: usize = 128 * 1024;
 /// Operations worth handing to another thread.
 const PIECE_FLOPS: usize = 1_500_000;
 /// Most rows for which B is read as it lies in memory.
@@ -196,61 +199,100 @@ impl<'a> Gemm<'a> {
         self.m.saturating_mul(self.n).saturating_mul(self.k).saturating_mul(2)
     }
 
-    /// Packs what is not packed, a chunk of columns and a chunk of rows at a time.
-    fn run_packed(&self, isa: Isa, mut c: MatMut<'_, f32>) -> Result<(), String> {
-        let shape = Shape::of(isa);
-        let chunk = |width: usize| (CHUNK / self.k.max(1)).next_multiple_of(width).max(width);
-        let (rows, cols) = (chunk(shape.rows), chunk(shape.cols));
-        if let Rhs::Packed(b) = self.b {
-            let b = b.panels(isa, self.k, self.n)?;
-            return self.run_rows(isa, b, 0, rows, c);
+    /// Packs what is not packed.
+    fn run_packed(&self, isa: Isa, c: MatMut<'_, f32>) -> Result<(), String> {
+        match self.b {
+            Rhs::Packed(b) => {
+                let b = b.panels(isa, self.k, self.n)?;
+                self.each_left(isa, c, |a, row0, c| {
+                    Job { isa, gemm: self, a, b, row0, col0: 0 }.share(c);
+                    Ok(())
+                })
+            }
+            Rhs::Plain(b) => {
+                self.each_left(isa, c, |a, row0, c| self.plain_right(isa, a, row0, b, c))
+            }
         }
-        let Rhs::Plain(b) = self.b else { return Ok(()) };
-        for first in (0..self.n).step_by(cols) {
-            let n = cols.min(self.n - first);
-            let plan = PanelPlan::new::<Right>(shape, self.k, n);
+    }
+
+    /// Calls `f` with panels of A, the row of C at which they start, and those rows of C.
+    fn each_left(
+        &self,
+        isa: Isa,
+        mut c: MatMut<'_, f32>,
+        f: impl Fn(Panels<'_>, usize, MatMut<'_, f32>) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let a = match self.a {
+            Lhs::Packed(a) => return f(a.panels(isa, self.m, self.k)?, 0, c),
+            Lhs::Plain(a) => a,
+        };
+        let shape = Shape::of(isa);
+        let rows = chunk(CHUNK, self.k, shape.rows);
+        for first in (0..self.m).step_by(rows) {
+            let m = rows.min(self.m - first);
+            let plan = PanelPlan::new::<Left>(shape, m, self.k);
             with_scratch(plan.len()?, |packed| {
-                plan.pack(isa, b.from(0, first).transposed(), packed);
-                let c = c.block(0, self.m, first, n);
-                self.run_rows(isa, plan.view(packed), first, rows, c)
+                plan.pack(isa, a.from(first, 0), packed);
+                f(plan.view(packed), first, c.block(first, m, 0, self.n))
             })??;
         }
         Ok(())
     }
 
-    /// All rows of C times the columns that `b` holds, which start at `col0`.
-    fn run_rows(
+    /// Packs B in chunks of columns: each thread its own if there are enough of them, all threads
+    /// together otherwise.
+    fn plain_right(
         &self,
         isa: Isa,
-        b: Panels<'_>,
-        col0: usize,
-        rows: usize,
-        mut c: MatMut<'_, f32>,
+        a: Panels<'_>,
+        row0: usize,
+        b: Strided<'_>,
+        c: MatMut<'_, f32>,
     ) -> Result<(), String> {
-        let n = c.cols();
-        let job = |a: Panels<'_>, row0: usize, c: MatMut<'_, f32>| {
-            let pieces = match par::threads() {
-                1 => 1,
-                t => (self.flops() / self.n * n / PIECE_FLOPS).clamp(1, 4 * t),
-            };
-            let grid = (0..a.plan().count(), 0..b.plan().count());
-            let job = Job { isa, gemm: self, a, b, row0, col0 };
-            job.cut(grid, c, pieces);
-        };
-        if let Lhs::Packed(a) = self.a {
-            job(a.panels(isa, self.m, self.k)?, 0, c);
-            return Ok(());
-        }
-        let Lhs::Plain(a) = self.a else { return Ok(()) };
-        for first in (0..self.m).step_by(rows) {
-            let m = rows.min(self.m - first);
-            let plan = PanelPlan::new::<Left>(Shape::of(isa), m, self.k);
+        let shape = Shape::of(isa);
+        let own = chunk(OWN, self.k, shape.cols);
+        let apart = self.n.div_ceil(own) >= 2 * par::threads();
+        let width = if apart { own } else { chunk(CHUNK, self.k, shape.cols) };
+        let one = |first: usize, c: MatMut<'_, f32>| {
+            let plan = PanelPlan::new::<Right>(shape, self.k, c.cols());
             with_scratch(plan.len()?, |packed| {
-                plan.pack(isa, a.from(first, 0), packed);
-                job(plan.view(packed), first, c.block(first, m, 0, n));
-            })?;
-        }
-        Ok(())
+                plan.pack(isa, b.from(0, first).transposed(), packed);
+                Job { isa, gemm: self, a, b: plan.view(packed), row0, col0: first }.share(c);
+            })
+        };
+        let failed = OnceLock::new();
+        let count = self.n.div_ceil(width);
+        let work = 2usize.saturating_mul(width).saturating_mul(c.rows()).saturating_mul(self.k);
+        let grain = if apart { PIECE_FLOPS.div_ceil(work.max(1)) } else { count };
+        par::split(Columns { c, width }, count, grain, |first, mut part| {
+            let cols = part.c.cols();
+            for at in (0..cols).step_by(width) {
+                let rows = part.c.rows();
+                let c = part.c.block(0, rows, at, width.min(cols - at));
+                if let Err(e) = one(first * width + at, c) {
+                    failed.get_or_init(|| e);
+                }
+            }
+        });
+        failed.into_inner().map_or(Ok(()), Err)
+    }
+}
+
+/// Lanes, in whole panels of `width`, that hold about `elements` when they are `k` long.
+fn chunk(elements: usize, k: usize, width: usize) -> usize {
+    (elements / k.max(1)).max(1).next_multiple_of(width)
+}
+
+/// A matrix that is cut by columns, `width` to an item.
+struct Columns<'a> {
+    c: MatMut<'a, f32>,
+    width: usize,
+}
+
+impl par::Split for Columns<'_> {
+    fn split(self, at: usize) -> (Self, Self) {
+        let (a, b) = self.c.split_cols(at.saturating_mul(self.width));
+        (Columns { c: a, width: self.width }, Columns { c: b, width: self.width })
     }
 }
 
@@ -266,6 +308,16 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// Computes all of it, on as many threads as it is worth.
+    fn share(&self, c: MatMut<'_, f32>) {
+        let flops = 2usize.saturating_mul(c.rows()).saturating_mul(c.cols());
+        let pieces = match par::threads() {
+            1 => 1,
+            t => (flops.saturating_mul(self.gemm.k) / PIECE_FLOPS).clamp(1, 4 * t),
+        };
+        self.cut((0..self.a.plan().count(), 0..self.b.plan().count()), c, pieces);
+    }
+
     /// Cuts the grid of panels into `pieces`, along the longer side, and computes each.
     fn cut(&self, grid: (Range<usize>, Range<usize>), c: MatMut<'_, f32>, pieces: usize) {
         let (rows, cols) = grid;

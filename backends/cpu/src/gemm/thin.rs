@@ -1,17 +1,15 @@
 //! A with few rows times B as it lies in memory: B is read once, in the order it lies in.
 //!
-//! Rows of B side by side (`b.col == 1`): a group of rows, times numbers of A, is added to C, which
-//! stays in L1. Columns of B side by side (`b.row == 1`): dot products of them with rows of A.
+//! Rows of B side by side (`b.col == 1`): a group of rows, times numbers of A, is added to sums that
+//! stay in L1. Columns of B side by side (`b.row == 1`): dot products of them with rows of A.
 
-use super::{Bias, Gemm, Strided, Write};
+use super::{Bias, Gemm, Strided, THIN, Write};
 use crate::par;
 use crate::pool::with_scratch;
 use crate::simd::{F32s, Isa, MatMut, Simd};
 
-/// Columns of C that stay in L1 with all rows.
+/// Columns of which the sums stay in L1.
 const COLUMNS: usize = 512;
-/// Rows of B added to C at a time.
-const GROUP: usize = 8;
 /// Elements of B worth handing to another thread.
 const PIECE: usize = 100_000;
 
@@ -79,23 +77,36 @@ impl Thin<'_> {
     }
 }
 
+/// Sums for `COLUMNS` columns of C, apart from it: rows of C and B may all fall on the same sets
+/// of the cache. The padding keeps rows of sums from doing so.
+struct Sums([[f32; COLUMNS + 16]; THIN]);
+
 crate::simd_fn! {
     /// `c`, which starts at column `col0`, from rows of B.
     fn by_rows(s: S, t: &Thin<'_>, c: &mut MatMut<'_, f32>, col0: usize) {
         let (m, n) = (c.rows(), c.cols());
+        let mut sums = Sums([[0.0; COLUMNS + 16]; THIN]);
         let mut j = 0;
         while j < n {
             let mut c = c.block(0, m, j, COLUMNS.min(n - j));
+            for i in 0..m {
+                for (at, y) in c.row(i).iter().enumerate() {
+                    sums.0[i][at] = t.start(*y, i, col0 + j + at);
+                }
+            }
             match m {
-                1 => columns::<S, 1>(s, t, &mut c, col0 + j),
-                2 => columns::<S, 2>(s, t, &mut c, col0 + j),
-                3 => columns::<S, 3>(s, t, &mut c, col0 + j),
-                4 => columns::<S, 4>(s, t, &mut c, col0 + j),
-                5 => columns::<S, 5>(s, t, &mut c, col0 + j),
-                6 => columns::<S, 6>(s, t, &mut c, col0 + j),
-                7 => columns::<S, 7>(s, t, &mut c, col0 + j),
-                8 => columns::<S, 8>(s, t, &mut c, col0 + j),
-                _ => unreachable!("{m} rows in a thin product"),
+                1 => columns::<S, 1, 8>(s, t, &mut sums, col0 + j, c.cols()),
+                2 => columns::<S, 2, 8>(s, t, &mut sums, col0 + j, c.cols()),
+                3 => columns::<S, 3, 8>(s, t, &mut sums, col0 + j, c.cols()),
+                4 => columns::<S, 4, 4>(s, t, &mut sums, col0 + j, c.cols()),
+                5 => columns::<S, 5, 4>(s, t, &mut sums, col0 + j, c.cols()),
+                6 => columns::<S, 6, 4>(s, t, &mut sums, col0 + j, c.cols()),
+                7 => columns::<S, 7, 4>(s, t, &mut sums, col0 + j, c.cols()),
+                _ => columns::<S, 8, 4>(s, t, &mut sums, col0 + j, c.cols()),
+            }
+            for i in 0..m {
+                let row = c.row(i);
+                row.copy_from_slice(&sums.0[i][..row.len()]);
             }
             t.gemm.epilogue.finish(s, t.gemm.write, &mut c, (0, col0 + j));
             j += COLUMNS;
@@ -103,60 +114,72 @@ crate::simd_fn! {
     }
 }
 
+/// All rows of B, `U` at a time, at `n` columns from `col0` on.
 #[inline(always)]
-fn columns<S: Simd, const M: usize>(s: S, t: &Thin<'_>, c: &mut MatMut<'_, f32>, col0: usize) {
+fn columns<S: Simd, const M: usize, const U: usize>(
+    s: S,
+    t: &Thin<'_>,
+    sums: &mut Sums,
+    col0: usize,
+    n: usize,
+) {
     let k = t.gemm.k;
-    for i in 0..M {
-        for (j, y) in c.row(i).iter_mut().enumerate() {
-            *y = t.start(*y, i, col0 + j);
-        }
-    }
     let mut p = 0;
-    while p + GROUP <= k {
-        add_rows::<S, M, GROUP>(s, t, c, col0, p);
-        p += GROUP;
+    while p + U <= k {
+        add_rows::<S, M, U>(s, t, sums, (col0, n), p);
+        p += U;
     }
     while p < k {
-        add_rows::<S, M, 1>(s, t, c, col0, p);
+        add_rows::<S, M, 1>(s, t, sums, (col0, n), p);
         p += 1;
     }
 }
 
-/// `c[i] += a[i, p + u] · b[p + u]` for `u` in `0..U`.
+/// `sums[i] += a[i, p + u] · b[p + u]` for `u` in `0..U`.
 #[inline(always)]
 fn add_rows<S: Simd, const M: usize, const U: usize>(
     s: S,
     t: &Thin<'_>,
-    c: &mut MatMut<'_, f32>,
-    col0: usize,
+    sums: &mut Sums,
+    (col0, n): (usize, usize),
     p: usize,
 ) {
-    let n = c.cols();
-    let (k, rows) = (t.gemm.k, c.first_rows::<M>());
+    let k = t.gemm.k;
     let mut b = [&t.b.data[..0]; U];
     for u in 0..U {
         b[u] = &t.b.data[(p + u) * t.b.row + col0..][..n];
     }
-    let mut a = [[0.0; U]; M];
+    let mut a = [[s.zero(); U]; M];
     for i in 0..M {
-        a[i].copy_from_slice(&t.a[i * k + p..][..U]);
+        let row = &t.a[i * k + p..][..U];
+        for u in 0..U {
+            a[i][u] = s.splat(row[u]);
+        }
     }
     let mut j = 0;
-    while j < n {
-        let whole = j + S::LANES <= n;
+    while j + S::LANES <= n {
         let mut bv = [s.zero(); U];
         for u in 0..U {
-            bv[u] = if whole { s.load(&b[u][j..]) } else { s.load_partial(&b[u][j..], 0.0) };
+            bv[u] = s.load(&b[u][j..]);
         }
         for i in 0..M {
-            let row = &mut rows[i][j..];
-            let mut y = if whole { s.load(row) } else { s.load_partial(row, 0.0) };
+            let row = &mut sums.0[i][j..];
+            let mut y = s.load(row);
             for u in 0..U {
-                y = bv[u].mul_add(s.splat(a[i][u]), y);
+                y = bv[u].mul_add(a[i][u], y);
             }
-            if whole { y.store(row) } else { y.store_partial(row) }
+            y.store(row);
         }
         j += S::LANES;
+    }
+    // The same sums in the same order, the lanes beyond the end left alone.
+    for i in 0..M {
+        let row = &mut sums.0[i][j..n];
+        let mut y = s.load_partial(row, 0.0);
+        for u in 0..U {
+            y = s.load_partial(&b[u][j..], 0.0).mul_add(a[i][u], y);
+        }
+        y.store_partial(row);
     }
 }
 

@@ -128,6 +128,12 @@ fn kernel<S: Simd, const R: usize, const NV: usize, const U: usize>(
     s.call(
         #[inline(always)]
         move || {
+            // C is met when the sums are done: ask for it now.
+            for i in 0..R {
+                let row = c.row(i);
+                s.prefetch(row, 0);
+                s.prefetch(row, row.len() - 1);
+            }
             let acc = products::<S, R, NV, U>(s, a, b);
             write(s, acc, c, store);
         },

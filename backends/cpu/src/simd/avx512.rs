@@ -125,6 +125,11 @@ impl Simd for Avx512 {
         F32x16(unsafe { _mm512_scalef_ps(x.0, n.0) })
     }
     #[inline(always)]
+    fn prefetch(self, src: &[f32], at: usize) {
+        // A prefetch never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(src.as_ptr().wrapping_add(at).cast()) }
+    }
+    #[inline(always)]
     fn transpose(self, block: &mut [F32x16; MAX_LANES]) {
         let mut quad = [self.splat(0.0).0; 16];
         // 4 x 4 within each quarter of four rows: quarter q of quad[i + j] holds column 4q + j.

@@ -160,6 +160,10 @@ pub trait Simd: Copy + Send + Sync + Debug + 'static {
     fn load_u16(self, src: &[u16]) -> Self::I32;
     /// As many of `src` as there are lanes or elements; `fill` in the lanes beyond its end.
     fn load_partial(self, src: &[f32], fill: f32) -> Self::F32;
+    /// Asks for the cache line of element `at` to be brought near, if there is such an
+    /// instruction; `at` may lie beyond the end.
+    #[inline(always)]
+    fn prefetch(self, _src: &[f32], _at: usize) {}
     /// True in the first `n` lanes.
     fn first(self, n: usize) -> Self::Mask;
 

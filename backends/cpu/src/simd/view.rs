@@ -56,16 +56,6 @@ impl<'a, T> MatMut<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.data.add(i * self.stride), self.cols) }
     }
 
-    /// The first `N` rows at once.
-    #[inline(always)]
-    pub fn first_rows<const N: usize>(&mut self) -> [&mut [T]; N] {
-        assert!(N <= self.rows);
-        std::array::from_fn(|i| {
-            // SAFETY: as in `row`; different rows do not overlap.
-            unsafe { std::slice::from_raw_parts_mut(self.data.add(i * self.stride), self.cols) }
-        })
-    }
-
     /// Rows `..at` and rows `at..`.
     pub fn split_rows(self, at: usize) -> (Self, Self) {
         assert!(at <= self.rows);

@@ -147,6 +147,11 @@ impl Simd for Avx2 {
         n.gt(self.iota())
     }
     #[inline(always)]
+    fn prefetch(self, src: &[f32], at: usize) {
+        // A prefetch never faults, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(src.as_ptr().wrapping_add(at).cast()) }
+    }
+    #[inline(always)]
     fn transpose(self, block: &mut [F32x8; MAX_LANES]) {
         // Rows i and i + 4 side by side in halves, then 4 x 4 in each half.
         let mut half = [self.splat(0.0).0; 8];
