@@ -214,10 +214,11 @@ impl F8E8M0 {
 pub const F4E2M1: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
-/// The float4e2m1 code nearest to `x`, ties to even, saturating at ±6; NaN becomes 6.
+/// The float4e2m1 code nearest to `x`, ties to even, saturating at ±6; NaN, which the format does
+/// not have, becomes -0 as in ONNX's tests of Cast.
 pub fn f4e2m1_from_f32(x: f32) -> u8 {
     if x.is_nan() {
-        return 7;
+        return 8;
     }
     let sign = if x.is_sign_negative() { 8 } else { 0 };
     sign | round_to_code(x.abs().min(6.0) as f64, 1, 1).min(7) as u8

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+pub mod cost;
 mod dtype;
 pub mod fact;
 pub mod float8;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rinfer_graph::onnx::ImportError;
+use rinfer_graph::onnx::{ExportError, ImportError};
 use rinfer_graph::{Kind, Reason};
 
 /// Why a model could not be loaded or run.
@@ -20,6 +20,9 @@ pub enum Error {
     /// The model is malformed, or asks for something that is not supported.
     #[error("{0}")]
     Import(#[from] ImportError),
+    /// The model cannot be written as ONNX.
+    #[error("{0}")]
+    Export(ExportError),
     /// The model was changed into something that breaks an invariant: a defect of this engine.
     #[error("internal error: {0}")]
     Internal(String),
@@ -69,6 +72,7 @@ impl Error {
             | Error::Input { reason, .. }
             | Error::Output { reason, .. }
             | Error::Option(reason) => reason.kind,
+            Error::Export(_) => Kind::Unsupported,
             Error::Io { .. } | Error::Internal(_) => Kind::Invalid,
         }
     }

@@ -33,9 +33,14 @@ pub use rinfer_graph::backend::Memory;
 pub use rinfer_graph::onnx::Port;
 pub use rinfer_graph::ops::{CustomOp, Inputs};
 pub use rinfer_graph::{
-    DType, Dim, Fact, Facts, Graph, Key, Kind, Limits, Reason, Strings, Tensor, Type, Value,
+    Bool, DType, Dim, Fact, Facts, Graph, Key, Kind, Limits, Reason, Strings, Tensor, Type, Value,
 };
 pub use session::{Session, SessionBuilder, did_you_mean};
+
+/// The instruction sets that this machine has, the widest last.
+pub fn instruction_sets() -> Vec<&'static str> {
+    rinfer_cpu::simd::Isa::available().into_iter().map(|isa| isa.name()).collect()
+}
 
 /// The graph, its passes, and ONNX's border: for tools that look inside.
 pub use rinfer_graph as graph;

@@ -144,6 +144,27 @@ impl Model {
         Model { inner, limits: Limits::trusted(), mappings: Vec::new() }
     }
 
+    /// Optimizes the graph, without anything that only this engine could run afterwards.
+    ///
+    /// # Errors
+    /// A pass broke the graph: a defect of this engine.
+    pub fn optimize(&mut self) -> Result<rinfer_graph::passes::Report, Error> {
+        use rinfer_graph::passes::{self, Options};
+        let isa = rinfer_cpu::simd::Isa::best();
+        let eval = rinfer_cpu::eval::NodeEval { isa, limit: self.limits.fold_value };
+        let options = Options { limits: &self.limits, ..Options::default() };
+        passes::optimize(&mut self.inner.graph, &eval, &options)
+            .map_err(|e| Error::Internal(e.to_string()))
+    }
+
+    /// The model as the bytes of an ONNX file.
+    ///
+    /// # Errors
+    /// Something in the graph has no form in ONNX, such as an operator of the user.
+    pub fn to_onnx(&self) -> Result<Vec<u8>, Error> {
+        onnx::export(&self.inner).map_err(Error::Export)
+    }
+
     /// The inputs that must be given.
     pub fn inputs(&self) -> &[Port] {
         &self.inner.inputs

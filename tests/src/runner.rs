@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::folder::{self, Outcome};
+use crate::folder;
 
 /// How long one test may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -61,12 +61,8 @@ pub fn counts(results: &BTreeMap<String, TestResult>) -> BTreeMap<String, usize>
 
 /// Runs one test in this process and prints how it ended.
 pub fn one(dir: &Path) {
-    match folder::run(dir) {
-        Outcome::Pass => println!("pass"),
-        Outcome::Wrong(why) => println!("wrong {why}"),
-        Outcome::Unsupported(why) => println!("unsupported {why}"),
-        Outcome::Failed(why) => println!("failed {why}"),
-    }
+    let outcome = folder::run(dir);
+    println!("{} {}", outcome.class(), outcome.why());
 }
 
 /// Runs one test in a process of its own; its line, or how the process died.

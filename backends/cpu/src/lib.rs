@@ -2,7 +2,9 @@
 #![deny(unsafe_code)]
 
 mod arena;
+pub mod conv;
 pub mod convert;
+mod elementwise;
 pub mod eval;
 pub mod gemm;
 pub mod kernel;

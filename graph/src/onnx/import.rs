@@ -86,6 +86,29 @@ pub fn import(bytes: bytes::Bytes, options: &ImportOptions<'_>) -> Result<Model,
     })
 }
 
+/// The operators that a model uses, node by node, functions' and subgraphs' too: domain, name and
+/// opset. Weights are not looked at.
+pub fn operators(bytes: bytes::Bytes) -> Result<Vec<(String, String, i64)>, ImportError> {
+    let model = pb::decode(bytes)?;
+    let own: Vec<_> = model.functions.iter().map(|f| (canonical(f.domain()), f.name())).collect();
+    let mut found = Vec::new();
+    let graph = model.graph.iter().map(|g| (&g.node, opset_map(&model.opset_import)));
+    let functions = model.functions.iter().map(|f| (&f.node, opset_map(&f.opset_import)));
+    for (nodes, opsets) in graph.chain(functions) {
+        let mut todo: Vec<&pb::NodeProto> = nodes.iter().collect();
+        while let Some(node) = todo.pop() {
+            let domain = canonical(node.domain());
+            if !own.contains(&(domain, node.op_type())) {
+                let opset = opsets.get(domain).copied().unwrap_or(1);
+                found.push((domain.to_string(), node.op_type().to_string(), opset));
+            }
+            let bodies = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
+            todo.extend(bodies.flat_map(|g| &g.node));
+        }
+    }
+    Ok(found)
+}
+
 /// What [`NodeCx`] needs of the importer.
 pub(super) trait Build {
     fn graph(&mut self) -> &mut Graph;

@@ -1,6 +1,7 @@
 //! The border to ONNX: the only module that knows protobuf.
 
 mod attrs;
+mod export;
 pub mod external;
 mod import;
 mod model;
@@ -9,8 +10,9 @@ mod parse;
 pub mod tensors;
 pub mod values;
 
+pub use export::{ExportError, export};
 pub use external::{ExternalData, NoExternalData};
-pub use import::{CustomOps, ImportError, ImportOptions, import};
+pub use import::{CustomOps, ImportError, ImportOptions, import, operators};
 pub use model::{Model, Port};
 pub use node::{NodeCx, Outputs};
 pub use parse::parse;

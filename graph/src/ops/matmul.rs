@@ -7,7 +7,7 @@
 //! residual: y's shape.
 
 use super::epilogue::Activation;
-use super::{Inputs, one};
+use super::{Binary, BinaryFn, Inputs, one};
 use crate::onnx::{NodeCx, Outputs};
 use crate::shape::{Shape, broadcast, show};
 use crate::{DType, Dim, Fact, Facts, Reason, ValueId, invalid, unsupported};
@@ -147,13 +147,18 @@ pub(super) fn import_gemm(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
         return Err(unsupported!("Gemm of {dtype} with alpha {alpha} and beta {beta}"));
     }
     let c = cx.opt_input(2).filter(|_| beta != 0.0);
-    let Some(c) = c else { return cx.push(op, &[Some(a), Some(b)]) };
+    let Some(mut c) = c else { return cx.push(op, &[Some(a), Some(b)]) };
     if beta != 1.0 {
-        return Err(unsupported!("Gemm with beta {beta}"));
+        let factor = cx.scalar_like(c, beta)?;
+        c = cx.push1(Binary(BinaryFn::Mul), &[c, factor])?;
     }
     match is_row(cx, c) {
         true => cx.push(op, &[Some(a), Some(b), Some(c)]),
-        false => cx.push(op, &[Some(a), Some(b), None, Some(c)]),
+        false => {
+            let product = cx.push1(op, &[a, b])?;
+            let y = cx.push1(Binary(BinaryFn::Add), &[product, c])?;
+            cx.done(y)
+        }
     }
 }
 

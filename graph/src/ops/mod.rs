@@ -8,6 +8,8 @@ mod cast;
 mod clip;
 mod constant;
 mod control;
+mod conv;
+mod conv_transpose;
 mod custom;
 mod epilogue;
 mod identity;
@@ -15,19 +17,25 @@ mod matmul;
 mod ml;
 mod ml_tree;
 mod optional;
+mod pool;
 mod quantize;
+mod recurrent;
 mod reshape;
+mod resize;
 mod sequence;
 mod shape;
 mod swiglu;
 pub mod table;
 mod unary;
 mod where_;
+mod window;
 
 pub use binary::{Binary, BinaryFn};
 pub use cast::{BitCast, Cast};
 pub use clip::Clip;
 pub use control::{If, Loop, Scan, ScanAxis};
+pub use conv::{Conv, ConvInteger, QLinearConv};
+pub use conv_transpose::ConvTranspose;
 pub use custom::{Custom, CustomOp};
 pub use epilogue::Activation;
 pub use identity::Identity;
@@ -35,12 +43,18 @@ pub use matmul::MatMul;
 pub use ml::{Labels, PostTransform};
 pub use ml_tree::{Aggregate, Branch, Child, Forest, Test, TreeEnsemble, TreeOutput, Vote};
 pub use optional::Optional;
+pub use pool::{Pool, PoolKind};
 pub use quantize::{Blocks, DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear};
+pub use recurrent::{Cell, Direction, GateFn, Recurrent};
 pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
+pub use resize::{
+    AspectRatio, Coordinates, Interpolation, Resize, ResizedAxis, Rounding, to_floats,
+};
 pub use sequence::Sequence;
 pub use shape::{Shape, Size};
 pub use unary::{Unary, UnaryFn};
 pub use where_::Where;
+pub use window::{Padding, PerAxis, Span, Window};
 
 use smallvec::SmallVec;
 
@@ -72,6 +86,9 @@ ops!(
     BitCast,
     Cast,
     Clip,
+    Conv,
+    ConvInteger,
+    ConvTranspose,
     Custom,
     DequantizeLinear,
     DynamicQuantizeLinear,
@@ -81,8 +98,12 @@ ops!(
     Loop,
     MatMul,
     Optional,
+    Pool,
+    QLinearConv,
     QuantizeLinear,
+    Recurrent,
     Reshape,
+    Resize,
     Scan,
     Sequence,
     Shape,

@@ -42,6 +42,7 @@ mod dedupe_constants;
 mod drop_dead;
 mod fold_constants;
 mod identities;
+mod reshapes;
 mod rewrite;
 
 pub use rewrite::{GraphView, Patch, Rewrite};
@@ -101,6 +102,7 @@ const fn whole(name: &'static str, level: Level, f: fn(&mut Graph, &Cx<'_>) -> u
 pub static PIPELINE: &[Pass] = &[
     whole("fold_constants", Level::Exact, fold_constants::run),
     rule("identities", Level::Exact, identities::rule),
+    rule("reshapes", Level::Exact, reshapes::rule),
     whole("dedupe_constants", Level::Exact, dedupe_constants::run),
     whole("common_subexpressions", Level::Exact, common_subexpressions::run),
     whole("drop_dead", Level::Exact, drop_dead::run),

@@ -2,16 +2,22 @@
 //!
 //! a [.., m, k] · b [.., k, n] + bias [n] + residual [.., m, n]  →  y [.., m, n]
 
-use rinfer_graph::backend::RunCx;
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use rinfer_graph::ops::MatMul;
 use rinfer_graph::shape::Sizes;
 use rinfer_graph::{DType, Element, Reason, Tensor, invalid, unsupported};
 use smallvec::SmallVec;
 
+use crate::gemm::{
+    Bias, Epilogue, Gemm, Layout, Left, Lhs, Number, Packed, PackedA, PackedB, Rhs, Right, Side,
+    Strided, Write, gemm_generic,
+};
 use crate::kernel::{Args, Cx, Kernel, limit};
 use crate::math::Activation;
-use crate::math::activation::activate;
 use crate::pool::with_scratch;
+use crate::quant::read_f32;
 use crate::simd::Isa;
 use crate::{convert, par};
 
@@ -93,191 +99,209 @@ impl Plan {
 pub(super) fn compile(op: &MatMul, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let plan = Plan::new(op, &cx.sizes(0)?, &cx.sizes(1)?)?;
     let (dtype, isa) = (cx.dtype(0)?, cx.isa);
-    let after = After {
-        alpha: op.alpha,
-        activation: op.activation.map(Activation::from).unwrap_or_default(),
-    };
-    if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) && !after.is_plain() {
-        let plain_f64 = dtype == DType::F64 && after.activation == Activation::None;
-        if !plain_f64 {
-            return Err(unsupported!("a product of {dtype} matrices with {after:?}"));
-        }
+    if matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
+        let (a, b) = pack(op, cx)?;
+        let activation = op.activation.map(Activation::from).unwrap_or_default();
+        let product = Product { isa, plan, alpha: op.alpha, activation, a, b };
+        let residual = cx.opt(3).is_some();
+        return Ok(match dtype {
+            DType::F32 => Kernel::new(move |args| product.run(args, residual)).in_place(&[3]),
+            _ => Kernel::new(move |args| product.run_half(args)),
+        });
     }
+    if op.activation.is_some() || (op.alpha != 1.0 && dtype != DType::F64) {
+        return Err(unsupported!("a product of {dtype} matrices with {op:?}"));
+    }
+    let alpha = f64::from(op.alpha);
     Ok(match dtype {
-        DType::F32 => Kernel::new(move |args| {
-            let (a, b) = (args.input(0)?.as_slice(), args.input(1)?.as_slice());
-            let add = added(args, |t| t.as_slice::<f32>());
-            let y = args.outputs[0].as_mut_slice();
-            products(&plan, a, b, y, args.cx)?;
-            after.apply(isa, &plan, add, y);
-            Ok(())
-        }),
-        DType::F16 | DType::BF16 => Kernel::new(move |args| half(isa, &plan, after, args)),
-        DType::F64 => Kernel::new(move |args| generic(&plan, f64::from(after.alpha), args)),
-        DType::I32 => Kernel::new(move |args| generic(&plan, 1i32, args)),
-        DType::I64 => Kernel::new(move |args| generic(&plan, 1i64, args)),
-        DType::U32 => Kernel::new(move |args| generic(&plan, 1u32, args)),
-        DType::U64 => Kernel::new(move |args| generic(&plan, 1u64, args)),
+        DType::F64 => Kernel::new(move |args| generic(isa, &plan, [1.0, alpha], args)),
+        DType::I32 => Kernel::new(move |args| generic(isa, &plan, [1i32; 2], args)),
+        DType::I64 => Kernel::new(move |args| generic(isa, &plan, [1i64; 2], args)),
+        DType::U32 => Kernel::new(move |args| generic(isa, &plan, [1u32; 2], args)),
+        DType::U64 => Kernel::new(move |args| generic(isa, &plan, [1u64; 2], args)),
         dtype => return Err(unsupported!("a product of {dtype} matrices is not supported")),
     })
 }
 
-/// What is done to the sums.
-#[derive(Clone, Copy, Debug)]
-struct After {
+/// Packs weights ahead of the first run.
+pub(super) fn prepack(op: &MatMul, cx: &Cx<'_>) -> Result<(), Reason> {
+    match cx.dtype(0)? {
+        DType::F32 | DType::F16 | DType::BF16 => pack(op, cx).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+type Packs = (Option<Arc<PackedA>>, Option<Arc<PackedB>>);
+
+/// The operand that is a weight and the same for every product, packed; b if both are.
+fn pack(op: &MatMul, cx: &Cx<'_>) -> Result<Packs, Reason> {
+    let shared = |i: usize| {
+        let shape = cx.opt(i).and_then(|fact| fact.sizes());
+        cx.is_weight(i)
+            && shape.is_some_and(|s| !s.is_empty() && s.iter().rev().skip(2).all(|&n| n == 1))
+    };
+    if shared(1) {
+        let b = cx.packed(1, op.trans_b as u64, |b| {
+            // A vector is a column: the same elements as rows of one.
+            let [rows, cols] = matrix(b.shape(), [b.len(), 1]);
+            let (k, n) = if op.trans_b { (cols, rows) } else { (rows, cols) };
+            pack_as::<Right>(cx.isa, (k, n), op.trans_b, b)
+        })?;
+        return Ok((None, b));
+    }
+    if shared(0) {
+        let a = cx.packed(0, op.trans_a as u64, |a| {
+            let [rows, cols] = matrix(a.shape(), [1, a.len()]);
+            let (m, k) = if op.trans_a { (cols, rows) } else { (rows, cols) };
+            pack_as::<Left>(cx.isa, (m, k), op.trans_a, a)
+        })?;
+        return Ok((a, None));
+    }
+    Ok((None, None))
+}
+
+/// The last two sizes of a shape, or those of a vector.
+fn matrix(shape: &[usize], vector: [usize; 2]) -> [usize; 2] {
+    match shape {
+        [.., rows, cols] => [*rows, *cols],
+        _ => vector,
+    }
+}
+
+/// Packs a weight from its bytes, which may be mapped and misaligned.
+fn pack_as<D: Side>(
+    isa: Isa,
+    (rows, cols): (usize, usize),
+    transposed: bool,
+    x: &Tensor,
+) -> Result<Packed<D>, Reason> {
+    let layout = if transposed { Layout::Transposed } else { Layout::RowMajor };
+    let (bytes, dtype) = (x.as_bytes(), x.dtype());
+    if dtype == DType::F32 {
+        return Packed::from_le_bytes(isa, (rows, cols), layout, bytes).map_err(limit);
+    }
+    let stride = if transposed { rows } else { cols };
+    let failure = par::Failure::default();
+    let packed = Packed::from_rows(isa, (rows, cols), layout, |row, part, dst| {
+        failure.attempt(|| read_f32(dtype, bytes, row * stride + part.start, dst));
+    });
+    failure.result()?;
+    packed.map_err(limit)
+}
+
+/// A product in f32.
+struct Product {
+    isa: Isa,
+    plan: Plan,
     alpha: f32,
     activation: Activation,
+    a: Option<Arc<PackedA>>,
+    b: Option<Arc<PackedB>>,
 }
 
-impl After {
-    fn is_plain(&self) -> bool {
-        self.alpha == 1.0 && self.activation == Activation::None
-    }
-
-    /// `y = activation(alpha · y + bias + residual)`
-    fn apply(&self, isa: Isa, plan: &Plan, add: Added<'_, f32>, y: &mut [f32]) {
-        if self.is_plain() && add.bias.is_none() && add.residual.is_none() {
-            return;
-        }
-        par::rows(y, plan.n, plan.n, |rows, y| {
-            for (r, y) in rows.zip(y.chunks_mut(plan.n.max(1))) {
-                add.row(self.alpha, r, y);
-            }
-            activate(isa, self.activation, y);
+impl Product {
+    /// f32, the residual in the output already if it is there but no input.
+    fn run(&self, args: &mut Args<'_>, residual: bool) -> Result<(), Reason> {
+        args.cx.check()?;
+        let slices: [Option<&[f32]>; 4] = std::array::from_fn(|i| {
+            // What is packed is not read again: the pages it came from may rest.
+            let packed = (i == 0 && self.a.is_some()) || (i == 1 && self.b.is_some());
+            args.opt(i).filter(|_| !packed).map(Tensor::as_slice)
         });
+        let write = match residual && slices[3].is_none() {
+            true => Write::Add,
+            false => Write::Set,
+        };
+        self.compute(slices, write, args.outputs[0].as_mut_slice())
     }
-}
 
-/// What is added to the sums.
-#[derive(Clone, Copy)]
-struct Added<'a, T> {
-    /// A row, or one number for all.
-    bias: Option<&'a [T]>,
-    /// As many as there are sums.
-    residual: Option<&'a [T]>,
-}
-
-fn added<'a, T>(args: &Args<'a>, read: impl Fn(&'a Tensor) -> &'a [T]) -> Added<'a, T> {
-    Added { bias: args.opt(2).map(&read), residual: args.opt(3).map(&read) }
-}
-
-impl<T: Number> Added<'_, T> {
-    /// `y = alpha · y + bias + residual`, for row `r`.
-    fn row(&self, alpha: T, r: usize, y: &mut [T]) {
-        if alpha != T::ONE {
-            y.iter_mut().for_each(|y| *y = y.times(alpha));
-        }
-        match self.bias {
-            Some([x]) => y.iter_mut().for_each(|y| *y = y.plus(*x)),
-            Some(x) => y.iter_mut().zip(x).for_each(|(y, &x)| *y = y.plus(x)),
-            None => {}
-        }
-        if let Some(x) = self.residual {
-            let x = &x[r * y.len()..];
-            y.iter_mut().zip(x).for_each(|(y, &x)| *y = y.plus(x));
-        }
+    fn compute(
+        &self,
+        [a, b, bias, residual]: [Option<&[f32]>; 4],
+        write: Write,
+        y: &mut [f32],
+    ) -> Result<(), Reason> {
+        let plan = &self.plan;
+        let strided = |data, [row, col]: [usize; 2]| Strided { data, row, col };
+        let a = match &self.a {
+            Some(a) => Lhs::Packed(a),
+            None => Lhs::Plain(strided(a.unwrap_or_default(), plan.a)),
+        };
+        let b = match &self.b {
+            Some(b) => Rhs::Packed(b),
+            None => Rhs::Plain(strided(b.unwrap_or_default(), plan.b)),
+        };
+        let row = match bias {
+            Some([x]) => Cow::Owned(vec![*x; plan.n]),
+            Some(x) => Cow::Borrowed(x),
+            None => Cow::Borrowed(&[][..]),
+        };
+        let epilogue = Epilogue {
+            bias: bias.is_some().then_some(Bias::Row(&row)),
+            residual: residual.map(|x| (x, plan.n)),
+            activation: self.activation,
+        };
+        let (m, n, k) = (plan.m, plan.n, plan.k);
+        let gemm = Gemm { m, n, k, alpha: self.alpha, a, b, write, epilogue };
+        gemm.run_batch(self.isa, plan.count, |i| plan.at(i), y, (n, m * n)).map_err(limit)
     }
-}
 
-/// A number that sums and multiplies as its type does; integers wrap.
-trait Number: Element {
-    const ONE: Self;
-    fn plus(self, other: Self) -> Self;
-    fn times(self, other: Self) -> Self;
-}
-
-macro_rules! numbers {
-    ($($T:ty = $one:literal, $plus:path, $times:path;)*) => { $(impl Number for $T {
-        const ONE: $T = $one;
-        #[inline(always)]
-        fn plus(self, other: $T) -> $T {
-            $plus(self, other)
-        }
-        #[inline(always)]
-        fn times(self, other: $T) -> $T {
-            $times(self, other)
-        }
-    })* };
-}
-numbers! {
-    f32 = 1.0, std::ops::Add::add, std::ops::Mul::mul;
-    f64 = 1.0, std::ops::Add::add, std::ops::Mul::mul;
-    i32 = 1, i32::wrapping_add, i32::wrapping_mul;
-    i64 = 1, i64::wrapping_add, i64::wrapping_mul;
-    u32 = 1, u32::wrapping_add, u32::wrapping_mul;
-    u64 = 1, u64::wrapping_add, u64::wrapping_mul;
-}
-
-/// Types that have no kernel of their own: plain loops.
-fn generic<T: Number>(plan: &Plan, alpha: T, args: &mut Args<'_>) -> Result<(), Reason> {
-    let (a, b) = (args.input(0)?.as_slice(), args.input(1)?.as_slice());
-    let add = added(args, |t| t.as_slice::<T>());
-    let y = args.outputs[0].as_mut_slice();
-    products(plan, a, b, y, args.cx)?;
-    for (r, y) in y.chunks_mut(plan.n.max(1)).enumerate() {
-        add.row(alpha, r, y);
-    }
-    Ok(())
-}
-
-/// Every product of the batch, row by row.
-fn products<T: Number>(
-    plan: &Plan,
-    a: &[T],
-    b: &[T],
-    y: &mut [T],
-    cx: &RunCx<'_>,
-) -> Result<(), Reason> {
-    let failure = par::Failure::default();
-    let row_ns = plan.n.saturating_mul(plan.k) / 2;
-    par::rows(y, plan.n, row_ns, |rows, y| {
-        for (r, y) in rows.zip(y.chunks_mut(plan.n.max(1))) {
-            failure.attempt(|| {
-                let (a0, b0) = plan.at(r / plan.m);
-                row(plan, &a[a0 + r % plan.m * plan.a[0]..], &b[b0..], y);
-                cx.check()
-            });
-        }
-    });
-    failure.result()
-}
-
-/// One row of a product: `y[j] = Σ a[p] · b[p, j]`.
-fn row<T: Number>(plan: &Plan, a: &[T], b: &[T], y: &mut [T]) {
-    y.fill(T::default());
-    for p in 0..plan.k {
-        let (x, b) = (a[p * plan.a[1]], &b[p * plan.b[0]..]);
-        match plan.b[1] {
-            1 => y.iter_mut().zip(b).for_each(|(y, &b)| *y = y.plus(x.times(b))),
-            step => {
-                for (y, &b) in y.iter_mut().zip(b.iter().step_by(step)) {
-                    *y = y.plus(x.times(b));
+    /// f16 and bf16: widened, multiplied in f32, rounded once.
+    fn run_half(&self, args: &mut Args<'_>) -> Result<(), Reason> {
+        let packed = [self.a.is_some(), self.b.is_some(), false, false];
+        let inputs: [Option<&Tensor>; 4] =
+            std::array::from_fn(|i| args.opt(i).filter(|_| !packed[i]));
+        let lens = inputs.map(|t| t.map_or(0, Tensor::len));
+        let total = lens.iter().sum::<usize>() + args.outputs[0].len();
+        with_scratch(total, |scratch| {
+            let (mut slices, mut rest) = ([None; 4], scratch);
+            for (i, (tensor, len)) in inputs.iter().zip(lens).enumerate() {
+                let (part, left) = rest.split_at_mut(len);
+                rest = left;
+                if let Some(tensor) = tensor {
+                    convert::read(self.isa, tensor, 0, part)?;
+                    slices[i] = Some(&*part);
                 }
             }
-        }
+            args.cx.check()?;
+            self.compute(slices, Write::Set, rest)?;
+            convert::write(self.isa, rest, &mut args.outputs[0], 0)
+        })
+        .map_err(limit)?
     }
 }
 
-/// f16 and bf16: widened, multiplied in f32, rounded once.
-fn half(isa: Isa, plan: &Plan, after: After, args: &mut Args<'_>) -> Result<(), Reason> {
-    let inputs: [Option<&Tensor>; 4] = std::array::from_fn(|i| args.opt(i));
-    let lens = inputs.map(|t| t.map_or(0, Tensor::len));
-    let total = lens.iter().sum::<usize>() + args.outputs[0].len();
-    with_scratch(total, |scratch| {
-        let (mut parts, mut rest): ([&[f32]; 4], _) = ([&[]; 4], scratch);
-        for (i, (tensor, len)) in inputs.iter().zip(lens).enumerate() {
-            let (part, left) = rest.split_at_mut(len);
-            if let Some(tensor) = tensor {
-                convert::read(isa, tensor, 0, part)?;
+/// Types that have no tiles.
+fn generic<T: Number + Element>(
+    isa: Isa,
+    plan: &Plan,
+    [one, alpha]: [T; 2],
+    args: &mut Args<'_>,
+) -> Result<(), Reason> {
+    let (a, b) = (args.input(0)?.as_slice::<T>(), args.input(1)?.as_slice::<T>());
+    let (bias, residual) = (args.opt(2), args.opt(3));
+    let y = args.outputs[0].as_mut_slice::<T>();
+    let (sizes, n) = ((plan.m, plan.n, plan.k), plan.n.max(1));
+    let ([a_row, a_col], [b_row, b_col]) = (plan.a, plan.b);
+    for (i, y) in y.chunks_mut((plan.m * plan.n).max(1)).enumerate() {
+        args.cx.check()?;
+        let (a0, b0) = plan.at(i);
+        let (a, b) = ((&a[a0..], (a_row, a_col)), (&b[b0..], (b_row, b_col)));
+        gemm_generic(isa, sizes, a, b, Write::Set, y).map_err(limit)?;
+    }
+    if alpha != one || bias.is_some() {
+        let bias = bias.map_or(&[][..], Tensor::as_slice::<T>);
+        for y in y.chunks_mut(n) {
+            for (j, y) in y.iter_mut().enumerate() {
+                let j = if bias.len() == 1 { 0 } else { j };
+                *y = y.mul_add(alpha, bias.get(j).copied().unwrap_or(T::ZERO));
             }
-            (parts[i], rest) = (part, left);
         }
-        products(plan, parts[0], parts[1], rest, args.cx)?;
-        let [bias, residual] = [2, 3].map(|i| inputs[i].map(|_| parts[i]));
-        after.apply(isa, plan, Added { bias, residual }, rest);
-        convert::write(isa, rest, &mut args.outputs[0], 0)
-    })
-    .map_err(limit)?
+    }
+    if let Some(residual) = residual {
+        y.iter_mut().zip(residual.as_slice::<T>()).for_each(|(y, &x)| *y = y.mul_add(one, x));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

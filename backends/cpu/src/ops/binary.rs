@@ -1,0 +1,317 @@
+//! Binary: y = f(a, b), element by element, shapes broadcast.
+use half::{bf16, f16};
+use rinfer_graph::ops::{Binary, BinaryFn};
+use rinfer_graph::{
+    Bool, DType, Element, Reason, Strings, Value, invalid, unsupported, with_dtype,
+};
+
+use super::cast;
+use crate::elementwise::half::Half;
+use crate::elementwise::number::{Int, Number, compare};
+use crate::elementwise::{Broadcast, each, float, half as halves, staged, zip};
+use crate::kernel::{Cx, Kernel};
+use crate::simd::Isa;
+
+pub(super) fn compile(op: &Binary, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let (f, dtype) = (op.0, cx.dtype(0)?);
+    if dtype == DType::String {
+        return Ok(equal_strings());
+    }
+    let (a, b, out) = (cx.sizes(0)?, cx.sizes(1)?, cx.out_sizes(0)?);
+    let plan = Broadcast::new(&[&a, &b], &out)?;
+    if f == BinaryFn::Pow && cx.dtype(1)? != dtype {
+        return mixed_power(dtype, plan);
+    }
+    if f.compares() {
+        return comparison(cx.isa, f, dtype, plan);
+    }
+    let kernel = arithmetic(cx.isa, f, dtype, plan)?;
+    let whole: Vec<usize> =
+        [&a, &b].iter().enumerate().filter(|(_, s)| ***s == out).map(|(i, _)| i).collect();
+    Ok(kernel.in_place(&whole))
+}
+
+/// Functions whose result has the dtype of the operands.
+fn arithmetic(isa: Isa, f: BinaryFn, dtype: DType, plan: Broadcast) -> Result<Kernel, Reason> {
+    let ps = if matches!(f, BinaryFn::Pow | BinaryFn::Mod { .. }) { 20_000 } else { 400 };
+    Ok(match dtype {
+        DType::F32 => Kernel::new(move |args| {
+            zip::<f32, f32, f32>(args, &plan, ps, |a, b, y| float::binary(isa, f, a, b, y))
+        }),
+        DType::F16 | DType::BF16 => with_dtype!(dtype, [f16, bf16], T => {
+            Kernel::new(move |args| {
+                zip::<T, T, T>(args, &plan, ps, |a, b, y| {
+                    staged(a, b, y, |a, b, y| half_binary(isa, f, a, b, y))
+                })
+            })
+        }, else return Err(unsupported!("{f} of {dtype} is not supported"))),
+        DType::F64 => over::<f64>(plan, numbers::<f64>(f).or_else(|| doubles(f)), f)?,
+        DType::Bool => over::<Bool>(plan, logic(f), f)?,
+        _ => with_dtype!(dtype, [i8, i16, i32, i64, u8, u16, u32, u64], T => {
+            let run = numbers::<T>(f).or_else(|| integers::<T>(f));
+            match f {
+                BinaryFn::Div | BinaryFn::Mod { .. } => divide::<T>(plan, run, f)?,
+                _ => over::<T>(plan, run, f)?,
+            }
+        }, else return Err(unsupported!("{f} of {dtype} is not supported"))),
+    })
+}
+
+type Run<T, Y> = fn(&[T], &[T], &mut [Y]);
+
+/// A kernel around the loop of one function, if there is one.
+fn over<T: Element>(
+    plan: Broadcast,
+    run: Option<Run<T, T>>,
+    f: BinaryFn,
+) -> Result<Kernel, Reason> {
+    let run = run.ok_or_else(|| unsupported!("{f} of {} is not supported", T::DTYPE))?;
+    Ok(Kernel::new(move |args| zip::<T, T, T>(args, &plan, 1000, |a, b, y| staged(a, b, y, run))))
+}
+
+/// Like [`over`], for functions that have no result for a divisor of 0.
+fn divide<T: Number>(
+    plan: Broadcast,
+    run: Option<Run<T, T>>,
+    f: BinaryFn,
+) -> Result<Kernel, Reason> {
+    let run = run.ok_or_else(|| unsupported!("{f} of {} is not supported", T::DTYPE))?;
+    Ok(Kernel::new(move |args| {
+        let b = args.opt(1).map_or_else(|| args.outputs[0].as_slice(), |b| b.as_slice::<T>());
+        if !plan.is_empty() && b.contains(&T::ZERO) {
+            return Err(invalid!("division of {} by zero", T::DTYPE));
+        }
+        zip::<T, T, T>(args, &plan, 2000, |a, b, y| staged(a, b, y, run))
+    }))
+}
+
+fn numbers<T: Number>(f: BinaryFn) -> Option<Run<T, T>> {
+    Some(match f {
+        BinaryFn::Add => |a, b, y| each(a, b, y, Number::add),
+        BinaryFn::Div => |a, b, y| each(a, b, y, Number::div),
+        BinaryFn::Max => |a, b, y| each(a, b, y, Number::max),
+        BinaryFn::Min => |a, b, y| each(a, b, y, Number::min),
+        BinaryFn::Mod { fmod: true } => |a, b, y| each(a, b, y, Number::rem),
+        BinaryFn::Mod { fmod: false } => |a, b, y| each(a, b, y, Number::modulo),
+        BinaryFn::Mul => |a, b, y| each(a, b, y, Number::mul),
+        BinaryFn::PRelu => |a, b, y| each(a, b, y, Number::prelu),
+        BinaryFn::Sub => |a, b, y| each(a, b, y, Number::sub),
+        _ => return None,
+    })
+}
+
+fn integers<T: Int>(f: BinaryFn) -> Option<Run<T, T>> {
+    Some(match f {
+        BinaryFn::BitShift { left: true } => |a, b, y| each(a, b, y, Int::shl),
+        BinaryFn::BitShift { left: false } => |a, b, y| each(a, b, y, Int::shr),
+        BinaryFn::BitwiseAnd => |a, b, y| each(a, b, y, Int::and),
+        BinaryFn::BitwiseOr => |a, b, y| each(a, b, y, Int::or),
+        BinaryFn::BitwiseXor => |a, b, y| each(a, b, y, Int::xor),
+        BinaryFn::Pow => |a, b, y| each(a, b, y, power::<T>),
+        _ => return None,
+    })
+}
+
+/// aᵇ for b of a's type: an unsigned b is never negative.
+fn power<T: Int>(a: T, b: T) -> T {
+    let n = b.to_i64();
+    if b >= T::ZERO && n < 0 { a.pow(i64::MAX) } else { a.pow(n) }
+}
+
+fn doubles(f: BinaryFn) -> Option<Run<f64, f64>> {
+    Some(match f {
+        BinaryFn::Pow => |a, b, y| each(a, b, y, f64::powf),
+        _ => return None,
+    })
+}
+
+fn logic(f: BinaryFn) -> Option<Run<Bool, Bool>> {
+    Some(match f {
+        BinaryFn::And => |a, b, y| each(a, b, y, |a: Bool, b: Bool| Bool::from(a.get() & b.get())),
+        BinaryFn::Or => |a, b, y| each(a, b, y, |a: Bool, b: Bool| Bool::from(a.get() | b.get())),
+        BinaryFn::Xor => |a, b, y| each(a, b, y, |a: Bool, b: Bool| Bool::from(a.get() ^ b.get())),
+        _ => return None,
+    })
+}
+
+fn half_binary<T: Half>(isa: Isa, f: BinaryFn, a: &[T], b: &[T], y: &mut [T]) {
+    halves::for_blocks(isa, (a, b), y.len(), |a, b, range| {
+        let mut wide = [0.0; crate::elementwise::BLOCK];
+        let wide = &mut wide[..range.len()];
+        float::binary(isa, f, Some(a), Some(b), wide);
+        halves::narrow(isa, wide, &mut y[range]);
+    });
+}
+
+/// Equal, Less and their kin: bool.
+fn comparison(isa: Isa, f: BinaryFn, dtype: DType, plan: Broadcast) -> Result<Kernel, Reason> {
+    fn direct<T: Element + PartialOrd>(f: BinaryFn, plan: Broadcast) -> Kernel {
+        Kernel::new(move |args| {
+            zip::<T, T, Bool>(args, &plan, 400, |a, b, y| {
+                compare(f, a.unwrap_or(&[]), b.unwrap_or(&[]), y)
+            })
+        })
+    }
+    Ok(match dtype {
+        DType::F16 | DType::BF16 => with_dtype!(dtype, [f16, bf16], T => {
+            Kernel::new(move |args| {
+                zip::<T, T, Bool>(args, &plan, 800, |a, b, y| {
+                    let sides = (a.unwrap_or(&[]), b.unwrap_or(&[]));
+                    halves::for_blocks(isa, sides, y.len(), |a, b, range| {
+                        compare(f, a, b, &mut y[range]);
+                    });
+                })
+            })
+        }, else return Err(unsupported!("{f} of {dtype} is not supported"))),
+        _ => with_dtype!(dtype, [Bool, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64], T => {
+            direct::<T>(f, plan)
+        }, else return Err(unsupported!("{f} of {dtype} is not supported"))),
+    })
+}
+
+/// aᵇ where b is of another dtype: integers to integers wrap, everything else through f64.
+fn mixed_power(dtype: DType, plan: Broadcast) -> Result<Kernel, Reason> {
+    let run = move |args: &mut crate::kernel::Args<'_>| {
+        let exponents = args.input(1)?;
+        if dtype.is_int() && exponents.dtype().is_int() {
+            let b = cast::to_ints(exponents)?;
+            return with_dtype!(dtype, [i8, i16, i32, i64, u8, u16, u32, u64], T => {
+                raise::<T, i64>(args, &plan, &b, Int::pow)
+            }, else Err(unsupported!("Pow of {dtype} is not supported")));
+        }
+        let b = cast::to_doubles(exponents)?;
+        match dtype {
+            DType::F32 => raise::<f32, f64>(args, &plan, &b, |a, b| f64::from(a).powf(b) as f32),
+            DType::F64 => raise::<f64, f64>(args, &plan, &b, f64::powf),
+            DType::F16 => {
+                raise::<f16, f64>(args, &plan, &b, |a, b| f16::from_f64(a.to_f64().powf(b)))
+            }
+            DType::BF16 => {
+                raise::<bf16, f64>(args, &plan, &b, |a, b| bf16::from_f64(a.to_f64().powf(b)))
+            }
+            _ => with_dtype!(dtype, [i8, i16, i32, i64, u8, u16, u32, u64], T => {
+                raise::<T, f64>(args, &plan, &b, |a, b| T::wrap(a.to_f64().powf(b) as i64))
+            }, else Err(unsupported!("Pow of {dtype} is not supported"))),
+        }
+    };
+    Ok(Kernel::new(run))
+}
+
+fn raise<T: Element, E: Copy + Sync>(
+    args: &mut crate::kernel::Args<'_>,
+    plan: &Broadcast,
+    exponents: &[E],
+    f: fn(T, E) -> T,
+) -> Result<(), Reason> {
+    let a = args.input(0)?.as_slice::<T>();
+    let y = args.outputs[0].as_mut_slice::<T>();
+    crate::elementwise::for_runs(plan, y, 20_000, args.cx, |at, y| {
+        let n = y.len();
+        each(plan.part(0, a, at[0], n), plan.part(1, exponents, at[1], n), y, f);
+    })
+}
+
+/// Equal over strings.
+fn equal_strings() -> Kernel {
+    fn text(values: &[Option<Value>], i: usize) -> Result<&Strings, Reason> {
+        let value = values.get(i).and_then(Option::as_ref);
+        value.ok_or_else(|| invalid!("input {i} is missing"))?.as_text()
+    }
+    Kernel::values(|inputs, _| {
+        let (a, b) = (text(inputs, 0)?, text(inputs, 1)?);
+        let dims = |s: &[usize]| s.iter().map(|&n| n.into()).collect::<Vec<rinfer_graph::Dim>>();
+        let shape = rinfer_graph::shape::broadcast(&dims(a.shape()), &dims(b.shape()))?;
+        let sizes: Vec<usize> = shape.iter().filter_map(|d| d.size()).collect();
+        let plan = Broadcast::new(&[a.shape(), b.shape()], &sizes)?;
+        let mut y = rinfer_graph::Tensor::try_zeros(DType::Bool, &sizes)?;
+        let out = y.as_mut_slice::<Bool>();
+        plan.runs(0..plan.len(), |range, at| {
+            let n = range.len();
+            let a = plan.part(0, a.as_slice(), at[0], n);
+            let b = plan.part(1, b.as_slice(), at[1], n);
+            for (i, y) in out[range].iter_mut().enumerate() {
+                let (a, b) = (&a[i.min(a.len() - 1)], &b[i.min(b.len() - 1)]);
+                *y = Bool::from(a == b);
+            }
+        });
+        Ok(vec![Value::Tensor(y)])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::testing::{run, run1};
+    use rinfer_graph::Tensor;
+
+    fn check<T: Element, U: Element, Y: Element>(f: BinaryFn, a: &[T], b: &[U], y: &[Y]) {
+        for isa in Isa::available() {
+            let made = run1(isa, Binary(f), &[Tensor::vector(a), Tensor::vector(b)]).unwrap();
+            assert_eq!(made.as_slice::<Y>(), y, "{f} on {}", isa.name());
+        }
+    }
+
+    #[test]
+    fn every_dtype_adds() {
+        check(BinaryFn::Add, &[1.5f32, 2.0], &[0.5f32], &[2.0f32, 2.5]);
+        check(BinaryFn::Add, &[1.5f64, 2.0], &[0.5f64], &[2.0f64, 2.5]);
+        check(BinaryFn::Add, &[250u8], &[10u8], &[4u8]);
+        check(BinaryFn::Add, &[1i64], &[2i64, 3], &[3i64, 4]);
+        let h = f16::from_f32;
+        check(BinaryFn::Add, &[h(1.0), h(2.0)], &[h(0.5)], &[h(1.5), h(2.5)]);
+    }
+
+    #[test]
+    fn integers_divide_towards_zero_and_never_by_zero() {
+        check(BinaryFn::Div, &[-7i32, 7, i32::MIN], &[2i32, -2, -1], &[-3i32, -3, i32::MIN]);
+        let zero = [Tensor::vector(&[1i32]), Tensor::vector(&[0i32])];
+        let error = run1(Isa::best(), Binary(BinaryFn::Div), &zero).unwrap_err();
+        assert_eq!(error.to_string(), "division of int32 by zero");
+    }
+
+    #[test]
+    fn comparisons_are_false_for_nan() {
+        let (a, b) = ([1.0f32, f32::NAN, 3.0], [2.0f32, 2.0, f32::NAN]);
+        check(BinaryFn::Less, &a, &b, &[Bool(1), Bool(0), Bool(0)]);
+        check(BinaryFn::GreaterOrEqual, &a, &b, &[Bool(0), Bool(0), Bool(0)]);
+        check(BinaryFn::Equal, &[Bool(1), Bool(0)], &[Bool(1)], &[Bool(1), Bool(0)]);
+        check(BinaryFn::Greater, &[5i64, 1], &[2i64], &[Bool(1), Bool(0)]);
+    }
+
+    #[test]
+    fn powers_mix_dtypes() {
+        check(BinaryFn::Pow, &[2.0f32, 3.0], &[2i64, -1], &[4.0f32, 1.0 / 3.0]);
+        check(BinaryFn::Pow, &[2i32, 3], &[0.5f32, 2.0], &[1i32, 9]);
+        check(BinaryFn::Pow, &[2i64, -1], &[62i64, 3], &[1i64 << 62, -1]);
+    }
+
+    #[test]
+    fn rows_and_columns_broadcast_over_chunks() {
+        let a: Vec<f32> = (0..300 * 41).map(|i| i as f32).collect();
+        let (row, column): (Vec<f32>, Vec<f32>) =
+            ((0..41).map(|i| i as f32).collect(), (0..300).map(|i| i as f32).collect());
+        let a = Tensor::from_slice(&[300, 41], &a);
+        for (b, at) in [
+            (Tensor::from_slice(&[41], &row), (|i| i % 41) as fn(usize) -> usize),
+            (Tensor::from_slice(&[300, 1], &column), |i| i / 41),
+        ] {
+            for isa in Isa::available() {
+                let y = run1(isa, Binary(BinaryFn::Sub), &[a.clone(), b.clone()]).unwrap();
+                let y = y.as_slice::<f32>();
+                assert!((0..y.len()).all(|i| y[i] == i as f32 - at(i) as f32));
+            }
+        }
+    }
+
+    #[test]
+    fn strings_are_compared() {
+        let text = |s: &[&str]| {
+            Value::Text(
+                Strings::new(&[s.len()], s.iter().map(|s| s.to_string()).collect()).unwrap(),
+            )
+        };
+        let inputs = [text(&["a", "b"]), text(&["b"])];
+        let y = run(Isa::best(), Binary(BinaryFn::Equal), &inputs, 1).unwrap();
+        assert_eq!(y[0].as_tensor().unwrap().as_bytes(), [0, 1]);
+    }
+}

@@ -1,0 +1,67 @@
+//! Pools: the largest element, the mean or the p-norm of each window.
+//!
+//! A window over several axes is worked off axis by axis ([`axis`]); with the places of the
+//! largest elements it is not ([`places`]).
+
+mod axis;
+mod global;
+mod places;
+
+use half::{bf16, f16};
+use rinfer_graph::ops::{Pool, PoolKind};
+use rinfer_graph::{DType, Reason, unsupported};
+
+use crate::conv::Geometry;
+use crate::convert::Float;
+use crate::kernel::{Args, Cx, Kernel, limit};
+use crate::pool::with_scratch_of;
+use crate::simd::Isa;
+
+use axis::{Item, Steps};
+
+pub(super) fn compile(op: &Pool, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let x = cx.sizes(0)?;
+    let (isa, kind, dtype) = (cx.isa, op.kind, cx.dtype(0)?);
+    let Some(window) = &op.window else {
+        return global::compile(isa, kind, dtype, x[2..].iter().product());
+    };
+    let spans = window.spans(&window.kernel, &x[2..])?;
+    let g = Geometry::new(x[0], x[1].max(1), (x[1], x[1]), &spans)?;
+    if let (PoolKind::Max { column_major }, true) = (kind, cx.wants(1)) {
+        return places::compile(g, dtype, column_major);
+    }
+    let steps = Steps::new(g, kind);
+    match dtype {
+        DType::F32 => Ok(Kernel::new(move |args| typed::<f32>(isa, &steps, args))),
+        DType::F64 => Ok(Kernel::new(move |args| typed::<f64>(isa, &steps, args))),
+        DType::I8 => Ok(Kernel::new(move |args| typed::<i8>(isa, &steps, args))),
+        DType::U8 => Ok(Kernel::new(move |args| typed::<u8>(isa, &steps, args))),
+        DType::F16 => Ok(Kernel::new(move |args| widened::<f16>(isa, &steps, args))),
+        DType::BF16 => Ok(Kernel::new(move |args| widened::<bf16>(isa, &steps, args))),
+        other => Err(unsupported!("a pool over {other} is not supported")),
+    }
+}
+
+fn typed<T: Item>(isa: Isa, steps: &Steps, args: &mut Args<'_>) -> Result<(), Reason> {
+    let x = args.input(0)?.as_slice::<T>();
+    let cx = args.cx;
+    steps.run(isa, x, args.outputs[0].as_mut_slice::<T>(), cx)
+}
+
+/// Half precision: pooled in single.
+fn widened<T: Float>(isa: Isa, steps: &Steps, args: &mut Args<'_>) -> Result<(), Reason> {
+    let x = args.input(0)?.as_slice::<T>();
+    let cx = args.cx;
+    let y = args.outputs[0].as_mut_slice::<T>();
+    with_scratch_of(x.len() + y.len(), |scratch: &mut [f32]| {
+        let (wide, out) = scratch.split_at_mut(x.len());
+        T::widen(isa, x, wide);
+        steps.run(isa, wide, out, cx)?;
+        T::narrow(isa, out, y);
+        Ok(())
+    })
+    .map_err(limit)?
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! How much arithmetic a graph is: multiply–accumulate steps of its products.
+
+use crate::{Dim, Fact, Graph, Node};
+
+/// Multiply–accumulate steps of matrix products and convolutions, bodies of control flow counted
+/// once. Sizes that are not known count as 1: give symbolic dimensions sizes for a full count.
+pub fn macs(graph: &Graph) -> u64 {
+    graph.nodes().map(|(_, node)| node_macs(graph, node)).fold(0, u64::saturating_add)
+}
+
+fn size(dim: &Dim) -> u64 {
+    dim.eval(&|_| Some(1)).and_then(|n| u64::try_from(n).ok()).unwrap_or(1)
+}
+
+fn elements(fact: &Fact) -> u64 {
+    fact.shape().unwrap_or(&[]).iter().map(size).fold(1, u64::saturating_mul)
+}
+
+fn node_macs(graph: &Graph, node: &Node) -> u64 {
+    let input = |i: usize| node.inputs.get(i).copied().flatten().map(|v| graph.fact(v));
+    let output = node.outputs.first().map_or(0, |&v| elements(graph.fact(v)));
+    let axis = |fact: Option<&Fact>, i: usize| {
+        fact.and_then(Fact::shape).and_then(|s| s.get(i)).map_or(1, size).max(1)
+    };
+    let bodies = node.op.bodies().into_iter().map(|body| macs(body));
+    match node.op.name() {
+        "MatMul" | "MatMulInteger" | "QLinearMatMul" => {
+            // elements of a = rows · k, elements of y = rows · n, per matrix of the batch.
+            let (a, b) = (input(0), input(if node.op.name() == "QLinearMatMul" { 3 } else { 1 }));
+            let columns = node.outputs.first().map(|&v| graph.fact(v));
+            let n = columns.and_then(Fact::shape).and_then(|s| s.last()).map_or(1, size).max(1);
+            let rank_of_b = b.and_then(Fact::rank).unwrap_or(2);
+            let batch: u64 = match a.and_then(Fact::rank) {
+                Some(r) if r >= rank_of_b => a.map_or(0, elements),
+                _ => b.map_or(0, elements) / n * axis(a, 0),
+            };
+            batch.saturating_mul(n)
+        }
+        "Conv" | "ConvInteger" | "QLinearConv" => {
+            let w = input(if node.op.name() == "QLinearConv" { 3 } else { 1 });
+            output.saturating_mul(w.map_or(0, elements) / axis(w, 0))
+        }
+        "ConvTranspose" => {
+            let (x, w) = (input(0).map_or(0, elements), input(1));
+            x.saturating_mul(w.map_or(0, elements) / axis(w, 0))
+        }
+        "Lstm" | "Gru" | "Rnn" | "Recurrent" | "LSTM" | "GRU" | "RNN" => {
+            let (x, w, r) = (input(0), input(1).map_or(0, elements), input(2).map_or(0, elements));
+            (w + r).saturating_mul(axis(x, 0)).saturating_mul(axis(x, 1))
+        }
+        _ => bodies.fold(0, u64::saturating_add),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::parse;
+
+    #[test]
+    fn a_product_counts_rows_times_columns_times_depth() {
+        let g = parse("a: float[2, 3, 4]\nb: float[4, 5]\ny = MatMul(a, b)\n→ y\n");
+        assert_eq!(macs(&g.unwrap()), 2 * 3 * 4 * 5);
+    }
+}

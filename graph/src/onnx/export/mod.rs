@@ -1,0 +1,315 @@
+//! From [`Model`] back to `ModelProto`: numbers become names, fused operators their pieces.
+//!
+//! Everything is written in operators of ONNX's own domains, opset 21 or as new as what is used
+//! asks for. A family of operators has one function that writes it; the match in [`operator`]
+//! is the list of them. Inputs and outputs keep their names, types and symbolic sizes.
+
+mod control;
+mod conv;
+mod elementwise;
+mod matmul;
+mod node;
+mod shapes;
+mod values;
+
+use std::collections::{BTreeMap, HashSet};
+
+use rinfer_onnx_proto as pb;
+
+use self::node::NodeOut;
+use super::model::{Model, Port};
+use super::tensors;
+use crate::shape::Dim;
+use crate::{Fact, Graph, Kind, Node, NodeId, Op, Reason, Type, Value, ValueId, invalid};
+
+/// Why a model cannot be written as ONNX.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// Something about a node.
+    #[error("node {node} ({op}): {reason}")]
+    Node {
+        /// The node's name or its first output's.
+        node: String,
+        /// The operator in the IR.
+        op: String,
+        /// What is wrong.
+        reason: Reason,
+    },
+    /// Something about the model as a whole.
+    #[error("{0}")]
+    Model(Reason),
+}
+
+impl From<Reason> for ExportError {
+    fn from(reason: Reason) -> ExportError {
+        ExportError::Model(reason)
+    }
+}
+
+/// The opset that is written unless an operator needs a newer one: what everybody reads.
+const BASE_OPSET: i64 = 21;
+
+/// Writes a model as the bytes of an ONNX file, weights included.
+///
+/// `Err` if an operator has no counterpart in ONNX, or if the file would be larger than the 2 GiB
+/// that protobuf allows.
+pub fn export(model: &Model) -> Result<Vec<u8>, ExportError> {
+    let mut shared = Shared { names: HashSet::new(), opsets: BTreeMap::new() };
+    shared.need("", BASE_OPSET);
+    let graph = main_graph(model, &mut shared)?;
+    let opset = |(&domain, &version): (&&str, &i64)| pb::OperatorSetIdProto {
+        domain: Some(domain.to_string()),
+        version: Some(version),
+    };
+    let metadata = |(key, value): &(String, String)| pb::StringStringEntryProto {
+        key: Some(key.clone()),
+        value: Some(value.clone()),
+    };
+    let proto = pb::ModelProto {
+        ir_version: Some(ir_version(shared.opsets[""])),
+        opset_import: shared.opsets.iter().map(opset).collect(),
+        producer_name: Some("rinfer".into()),
+        producer_version: Some(env!("CARGO_PKG_VERSION").into()),
+        domain: Some(model.domain.clone()),
+        model_version: Some(model.version),
+        doc_string: Some(model.doc.clone()),
+        metadata_props: model.metadata.iter().map(metadata).collect(),
+        graph: Some(graph),
+        ..Default::default()
+    };
+    let bytes = pb::Message::encoded_len(&proto);
+    if bytes > pb::MAX_BYTES {
+        let text = format!("the file would have {bytes} bytes, the limit is {}", pb::MAX_BYTES);
+        return Err(Reason::new(Kind::Limit, text).into());
+    }
+    Ok(pb::encode(&proto))
+}
+
+/// The IR version that came with an opset.
+fn ir_version(opset: i64) -> i64 {
+    match opset {
+        ..=22 => 10,
+        23 => 11,
+        24 => 12,
+        25..=27 => 13,
+        _ => 14,
+    }
+}
+
+/// What all graphs of a model share.
+struct Shared {
+    /// Every name of a value: ONNX wants them unique, bodies included.
+    names: HashSet<String>,
+    opsets: BTreeMap<&'static str, i64>,
+}
+
+impl Shared {
+    fn need(&mut self, domain: &'static str, version: i64) {
+        let have = self.opsets.entry(domain).or_insert(version);
+        *have = version.max(*have);
+    }
+
+    /// `hint`, or the first of `hint_1`, `hint_2`, … that is free.
+    fn name(&mut self, hint: &str) -> String {
+        let hint = if hint.is_empty() { "v" } else { hint };
+        let mut name = hint.to_string();
+        let mut i = self.names.len();
+        while !self.names.insert(name.clone()) {
+            i += 1;
+            name = format!("{hint}_{i}");
+        }
+        name
+    }
+}
+
+/// A graph being written.
+struct GraphOut<'a> {
+    graph: &'a Graph,
+    shared: &'a mut Shared,
+    /// What each value is called, once somebody asked.
+    names: Vec<Option<String>>,
+    nodes: Vec<pb::NodeProto>,
+    initializers: Vec<pb::TensorProto>,
+}
+
+fn main_graph(model: &Model, shared: &mut Shared) -> Result<pb::GraphProto, ExportError> {
+    let graph = &model.graph;
+    let ports = model.inputs.iter().chain(&model.outputs);
+    shared.names.extend(ports.map(|p| p.name.clone()));
+    let mut out = GraphOut::new(graph, shared);
+    for (&v, port) in graph.inputs().iter().zip(&model.inputs) {
+        out.names[v.index()] = Some(port.name.clone());
+    }
+    let wanted: Vec<String> = model.outputs.iter().map(|p| p.name.clone()).collect();
+    let (nodes, initializers) = out.run(&wanted)?;
+    Ok(pb::GraphProto {
+        name: Some(if graph.name.is_empty() { "graph".into() } else { graph.name.clone() }),
+        node: nodes,
+        initializer: initializers,
+        input: model.inputs.iter().map(port_info).collect(),
+        output: model.outputs.iter().map(port_info).collect(),
+        ..Default::default()
+    })
+}
+
+impl<'a> GraphOut<'a> {
+    fn new(graph: &'a Graph, shared: &'a mut Shared) -> GraphOut<'a> {
+        let names = vec![None; graph.value_count()];
+        GraphOut { graph, shared, names, nodes: Vec::new(), initializers: Vec::new() }
+    }
+
+    /// Writes every node; the outputs get the names `wanted`, which are taken already.
+    fn run(
+        mut self,
+        wanted: &[String],
+    ) -> Result<(Vec<pb::NodeProto>, Vec<pb::TensorProto>), ExportError> {
+        let graph = self.graph;
+        let mut copies = Vec::new();
+        for (&v, name) in graph.outputs().iter().zip(wanted) {
+            let made = graph.producer(v).is_some();
+            // Inputs, constants and what is an output already need a node to bear the name.
+            match &mut self.names[v.index()] {
+                entry @ None if made => *entry = Some(name.clone()),
+                Some(known) if known == name => {}
+                _ => copies.push((v, name.clone())),
+            }
+        }
+        for (id, node) in graph.nodes() {
+            operator(&mut NodeOut::new(&mut self, node))
+                .map_err(|reason| failed(graph, id, reason))?;
+        }
+        for (v, name) in copies {
+            let from = self.name(v)?;
+            self.nodes.push(pb::NodeProto {
+                input: vec![from],
+                output: vec![name],
+                op_type: Some("Identity".into()),
+                ..Default::default()
+            });
+        }
+        Ok((self.nodes, self.initializers))
+    }
+
+    /// The name of a value; constants are written down when they are first named.
+    fn name(&mut self, v: ValueId) -> Result<String, Reason> {
+        if let Some(name) = &self.names[v.index()] {
+            return Ok(name.clone());
+        }
+        let hint = self.graph.name(v).map_or("", |n| n);
+        let name = self.shared.name(hint);
+        self.names[v.index()] = Some(name.clone());
+        if self.graph.producer(v).is_none() {
+            let value = self.graph.fact(v).value();
+            let value = value.ok_or_else(|| invalid!("nothing makes the value {name}"))?;
+            self.constant(&name, &value)?;
+        }
+        Ok(name)
+    }
+
+    /// Writes a constant down: an initializer, or nodes for what no initializer can be.
+    fn constant(&mut self, name: &str, value: &Value) -> Result<(), Reason> {
+        match value {
+            Value::Tensor(_) | Value::Text(_) => {
+                self.initializers.push(tensors::to_proto(name, value)?);
+                Ok(())
+            }
+            other => values::constant(self, name, other),
+        }
+    }
+}
+
+fn failed(graph: &Graph, id: NodeId, reason: Reason) -> ExportError {
+    let node = graph.node(id);
+    let name = match (&*node.name, node.outputs.first()) {
+        ("", Some(&v)) => crate::text::name(graph, v),
+        (name, _) => name.to_string(),
+    };
+    ExportError::Node { node: name, op: node.op.name().into(), reason }
+}
+
+/// Writes one node: each family of operators has its function.
+fn operator(out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let node: &Node = out.node;
+    for &v in node.outputs.iter().chain(node.inputs.iter().flatten()) {
+        out.need_dtype(v);
+    }
+    match &node.op {
+        Op::Binary(op) => elementwise::binary(op, out),
+        Op::BitCast(op) => elementwise::bit_cast(op, out),
+        Op::Cast(op) => elementwise::cast(op, out),
+        Op::Clip(_) => out.plain("Clip", vec![]),
+        Op::Conv(op) => conv::conv(op, out),
+        Op::ConvInteger(op) => conv::conv_integer(op, out),
+        Op::ConvTranspose(op) => conv::conv_transpose(op, out),
+        Op::DequantizeLinear(op) => matmul::dequantize(op, out),
+        Op::DynamicQuantizeLinear(_) => out.plain("DynamicQuantizeLinear", vec![]),
+        Op::Flatten(op) => shapes::flatten(op, out),
+        Op::Identity(_) => out.plain("Identity", vec![]),
+        Op::If(op) => control::export_if(op, out),
+        Op::Loop(op) => control::export_loop(op, out),
+        Op::MatMul(op) => matmul::matmul(op, out),
+        Op::Optional(op) => values::optional(op, out),
+        Op::Pool(op) => conv::pool(op, out),
+        Op::QLinearConv(op) => conv::qlinear_conv(op, out),
+        Op::QuantizeLinear(op) => matmul::quantize(op, out),
+        Op::Reshape(op) => shapes::reshape(op, out),
+        Op::Resize(op) => conv::resize(op, out),
+        Op::Scan(op) => control::export_scan(op, out),
+        Op::Sequence(op) => values::sequence(op, out),
+        Op::Shape(op) => shapes::shape(op, out),
+        Op::Size(_) => out.plain("Size", vec![]),
+        Op::Squeeze(_) => out.plain("Squeeze", vec![]),
+        Op::Unary(op) => elementwise::unary(op, out),
+        Op::Unsqueeze(_) => out.plain("Unsqueeze", vec![]),
+        Op::Where(_) => out.plain("Where", vec![]),
+        op => Err(crate::unsupported!("{} cannot be written as ONNX", op.name())),
+    }
+}
+
+fn port_info(port: &Port) -> pb::ValueInfoProto {
+    let fact = Fact { ty: port.ty.clone(), shape: port.shape.clone(), known: None };
+    value_info(&port.name, &fact)
+}
+
+fn value_info(name: &str, fact: &Fact) -> pb::ValueInfoProto {
+    pb::ValueInfoProto {
+        name: Some(name.to_string()),
+        r#type: Some(type_proto(&fact.ty, fact.shape())),
+        ..Default::default()
+    }
+}
+
+/// A type; `shape` is that of a tensor.
+fn type_proto(ty: &Type, shape: Option<&[Dim]>) -> pb::TypeProto {
+    use pb::type_proto::{Map, Optional, Sequence, Tensor, Value as V};
+    let inner = |of: &Type| Some(Box::new(type_proto(of, None)));
+    let value = match ty {
+        Type::Tensor(dtype) => V::TensorType(Tensor {
+            elem_type: Some(dtype.to_onnx()),
+            shape: shape.map(shape_proto),
+        }),
+        Type::Sequence(of) => V::SequenceType(Box::new(Sequence { elem_type: inner(of) })),
+        Type::Optional(of) => V::OptionalType(Box::new(Optional { elem_type: inner(of) })),
+        Type::Map(key, of) => {
+            V::MapType(Box::new(Map { key_type: Some(key.to_onnx()), value_type: inner(of) }))
+        }
+    };
+    pb::TypeProto { value: Some(value), ..Default::default() }
+}
+
+fn shape_proto(shape: &[Dim]) -> pb::TensorShapeProto {
+    use pb::tensor_shape_proto::{Dimension, dimension::Value as V};
+    let dim = |d: &Dim| Dimension {
+        value: match d {
+            Dim::N(n) => Some(V::DimValue(*n)),
+            Dim::Sym(_) => Some(V::DimParam(d.to_string())),
+            Dim::Unknown => None,
+        },
+        ..Default::default()
+    };
+    pb::TensorShapeProto { dim: shape.iter().map(dim).collect() }
+}
+
+#[cfg(test)]
+mod tests;

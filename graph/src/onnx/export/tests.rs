@@ -1,0 +1,104 @@
+//! A model that is written and read again is the same graph.
+
+use super::export;
+use crate::onnx::{ImportOptions, Model, Port, import, parse};
+use crate::{Graph, ops};
+
+/// The model around a graph.
+fn model(graph: Graph) -> Model {
+    let port = |&v: &crate::ValueId| Port {
+        name: graph.name(v).map_or("", |n| &**n).to_string(),
+        ty: graph.fact(v).ty.clone(),
+        shape: graph.fact(v).shape.clone(),
+    };
+    let inputs = graph.inputs().iter().map(port).collect();
+    let outputs = graph.outputs().iter().map(port).collect();
+    Model { inputs, outputs, graph, ..Model::default() }
+}
+
+fn again(model: &Model) -> Model {
+    let bytes = export(model).unwrap();
+    import(bytes.into(), &ImportOptions::default()).unwrap()
+}
+
+/// Checks that the graph of `text` comes back as it is.
+fn round_trip(text: &str) {
+    let before = parse(text).unwrap_or_else(|r| panic!("{text}: {r}"));
+    let expected = before.to_string();
+    assert_eq!(again(&model(before)).graph.to_string(), expected);
+}
+
+#[test]
+fn attributes_come_back() {
+    round_trip(
+        "x: float[n, 4]; w: float[4] = 0.5; a = Elu<alpha = 0.5>(x); b = Add(a, w); \
+         c = Flatten<axis = 0>(b); d = Cast<to = 10>(c); e = Shape<start = 1>(d); → d, e",
+    );
+}
+
+#[test]
+fn omitted_inputs_stay_omitted() {
+    round_trip("x: float[n]; hi: float = 6; y = Clip(x, _, hi); → y");
+}
+
+#[test]
+fn windows_come_back() {
+    round_trip(
+        "x: float[n, 4, 8, 8]; w: float[4, 2, 3, 3] = 1; s: float[4] = [1, 1, 2, 3]; \
+         a = Conv<group = 2, pads = [1, 1, 1, 1], strides = [2, 2]>(x, w); \
+         b = MaxPool<kernel_shape = [2, 2], ceil_mode = 1>(a); \
+         c = Resize<mode = \"linear\">(b, _, s); d = GlobalAveragePool(c); → d",
+    );
+}
+
+#[test]
+fn bodies_read_what_is_around_them_by_name() {
+    round_trip(
+        "c: bool; x: float[2]; y = If<then_branch = { a = Relu(x); b = Abs(a); → b }, \
+         else_branch = { w: float[2] = 1; z = Add(x, w); → z }>(c); → y",
+    );
+}
+
+#[test]
+fn a_loop_comes_back() {
+    let text = "n: int64; x: float[2]; k: bool = 1; w: float[2]; y, s = Loop<body = { \
+                i: int64; c: bool; v: float[2]; d = Identity(c); u = Add(v, w); t = Neg(u); \
+                → d, u, t }>(n, k, x); → y, s";
+    let before = parse(text).unwrap();
+    let after = again(&model(before.clone())).graph;
+    assert_eq!(after.to_string().lines().count(), before.to_string().lines().count());
+    assert!(matches!(&after.node(after.order()[0]).op, crate::Op::Loop(op) if op.state == 1));
+}
+
+#[test]
+fn an_output_that_is_an_input_or_twice_there_keeps_its_names() {
+    let graph = parse("x: float[2]; y = Relu(x); → y, y, x").unwrap();
+    let mut model = model(graph);
+    model.outputs[1].name = "again".into();
+    model.outputs[2].name = "copy".into();
+    let after = again(&model);
+    let names: Vec<&str> = after.outputs.iter().map(|p| &*p.name).collect();
+    assert_eq!(names, ["y", "again", "copy"]);
+    assert_eq!(after.graph.order().len(), 3);
+}
+
+#[test]
+fn what_is_fused_is_written_in_pieces() {
+    let mut g = Graph::new();
+    let x = g.input("x", crate::Fact::sized(crate::DType::F32, &[3, 2, 4]));
+    let w = g.constant(crate::Tensor::from_slice(&[4, 5], &[0.5f32; 20]));
+    let bias = g.constant(crate::Tensor::vector(&[1f32; 5]));
+    let op =
+        ops::MatMul { alpha: 0.5, activation: Some(ops::Activation::Gelu), ..ops::MatMul::PLAIN };
+    let y = g.push(op, &[Some(x), Some(w), Some(bias)], 1).unwrap()[0];
+    g.set_name(y, "y");
+    g.output(y);
+    let after = again(&model(g)).graph;
+    let names: Vec<String> = after.nodes().map(|(_, n)| crate::text::operator(&n.op)).collect();
+    assert_eq!(
+        names.join(" "),
+        "MatMul{trans_a: false, trans_b: false, alpha: 1.0, \
+        activation: None} Mul Add Gelu"
+    );
+    assert_eq!(after.fact(after.outputs()[0]).to_string(), "float[3, 2, 5]");
+}

@@ -1,0 +1,331 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs ONNX models on the CPU and on GPUs, without any C or C++ runtime.
+#[derive(Debug, Parser)]
+#[command(name = "rinfer", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// How to print.
+    #[command(flatten)]
+    pub print: PrintArgs,
+}
+
+/// What the command does.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run a model once and show its outputs
+    Run(RunArgs),
+    /// Run folders in ONNX's test layout and compare the outputs
+    Test(TestArgs),
+    /// Show a model's inputs, outputs, operators, size and memory plan
+    Inspect(InspectArgs),
+    /// Measure load time, latency and throughput
+    Bench(BenchArgs),
+    /// Compare two models, or one model under two settings
+    Compare(CompareArgs),
+    /// Write the optimized graph as ONNX
+    Optimize(OptimizeArgs),
+    /// Show this machine's CPU and GPUs
+    Devices {
+        /// Print one JSON object on stdout instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show which operators are supported
+    Ops(OpsArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How to print.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PrintArgs {
+    /// Print JSON on stdout instead of tables: a flag of most verbs, a file for `test`.
+    #[arg(skip)]
+    pub json: bool,
+    /// Print nothing but results and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print more on stderr, such as where each node runs
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// Where a model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BackendChoice {
+    /// This machine's processor.
+    #[default]
+    Cpu,
+    /// A GPU through WebGPU; an error if there is none.
+    Gpu,
+    /// A GPU where possible, the CPU for the rest.
+    GpuOrCpu,
+}
+
+/// Where a model runs, and within which bounds.
+#[derive(Args, Clone, Debug)]
+pub struct EngineArgs {
+    /// Where to run
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub backend: BackendChoice,
+    /// Which GPU: a number or a part of its name, as `rinfer devices` shows them
+    #[arg(long, value_name = "N|NAME")]
+    pub device: Option<String>,
+    /// Threads of the CPU backend; 0 is one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Use the strict limits for models of strangers
+    #[arg(long)]
+    pub untrusted: bool,
+    /// Stop a run after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<f64>,
+    /// Leave the graph as it is in the file
+    #[arg(long)]
+    pub no_optimize: bool,
+}
+
+/// What a model is given.
+#[derive(Args, Clone, Debug, Default)]
+pub struct InputArgs {
+    /// An input: NAME=FILE (.npy .npz[:key] .pb .safetensors[:key] .json .png .jpg .bin), or
+    /// NAME=rand, rand(lo,hi), zeros, ones
+    #[arg(short, long = "input", value_name = "NAME=SPEC")]
+    pub inputs: Vec<String>,
+    /// The size of a symbolic dimension
+    #[arg(long = "dim", value_name = "NAME=N")]
+    pub dims: Vec<String>,
+    /// The shape of an input
+    #[arg(long = "shape", value_name = "NAME:1x3x224x224")]
+    pub shapes: Vec<String>,
+    /// How pixels become numbers: raw (0…255), unit (0…1), signed (−1…1), imagenet
+    #[arg(long, value_name = "HOW", default_value = "unit")]
+    pub preprocess: String,
+    /// Seed of random inputs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// `rinfer run`
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Print one JSON object on stdout instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// The model
+    pub model: PathBuf,
+    /// What it is given.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Where it runs.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Give back these values, inner ones too, instead of the model's outputs
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub outputs: Vec<String>,
+    /// Write every output into this folder
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+    /// The format of the files
+    #[arg(long, value_enum, default_value = "npy")]
+    pub output_format: Format,
+    /// Replace files that exist
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Compare the outputs with the files in a folder, or the arrays in a .npz
+    #[arg(long, value_name = "DIR|FILE.npz")]
+    pub compare: Option<PathBuf>,
+    /// How far numbers may be off.
+    #[command(flatten)]
+    pub tolerance: ToleranceArgs,
+    /// Write what each node took as a Chrome trace
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+    /// Print the time by operator, and the slowest nodes with their shapes
+    #[arg(long)]
+    pub profile_table: bool,
+}
+
+/// How far numbers may be off.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct ToleranceArgs {
+    /// Relative tolerance
+    #[arg(long, default_value_t = 1e-3)]
+    pub rtol: f64,
+    /// Absolute tolerance
+    #[arg(long, default_value_t = 1e-7)]
+    pub atol: f64,
+}
+
+/// The format of output files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Format {
+    Npy,
+    Pb,
+    Npz,
+    Json,
+}
+
+/// `rinfer test`
+#[derive(Args, Debug)]
+pub struct TestArgs {
+    /// Folders with a model.onnx, or folders of such folders
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Where they run.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// How far numbers may be off; a folder's own data.json comes first.
+    #[command(flatten)]
+    pub tolerance: ToleranceArgs,
+    /// Write the results as JSON into this file; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// `rinfer inspect`
+#[derive(Args, Debug)]
+pub struct InspectArgs {
+    /// Print one JSON object on stdout instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// The model
+    pub model: PathBuf,
+    /// The size of a symbolic dimension
+    #[arg(long = "dim", value_name = "NAME=N")]
+    pub dims: Vec<String>,
+    /// Use the strict limits for models of strangers
+    #[arg(long)]
+    pub untrusted: bool,
+    /// Print the graph as text: as in the file, or optimized
+    #[arg(long, value_name = "WHICH")]
+    pub graph: Option<GraphChoice>,
+}
+
+/// Which graph is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum GraphChoice {
+    File,
+    Optimized,
+}
+
+/// `rinfer bench`
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// Print one JSON object on stdout instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// The models
+    pub models: Vec<PathBuf>,
+    /// What they are given.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Where they run: several are measured in turn
+    #[arg(long = "backend", value_enum, value_delimiter = ',', default_value = "cpu")]
+    pub backends: Vec<BackendChoice>,
+    /// Threads of the CPU backend; 0 is one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Use the strict limits for models of strangers
+    #[arg(long)]
+    pub untrusted: bool,
+    /// Seconds of runs before measuring
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
+    pub warmup: f64,
+    /// Seconds of measured runs
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    pub duration: f64,
+    /// Measured runs, instead of a duration
+    #[arg(long, value_name = "N")]
+    pub runs: Option<usize>,
+    /// Runs at the same time
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub concurrency: usize,
+    /// Sizes of the first symbolic dimension
+    #[arg(long, value_name = "1,8", value_delimiter = ',', default_value = "1")]
+    pub batch: Vec<usize>,
+    /// Write the results into FILE (.json, .csv, .md), or print them in this format
+    #[arg(long, value_name = "FILE|json|csv|md")]
+    pub export: Option<String>,
+    /// Measure one operator: "MatMul:1x128x768:768x3072:f32"
+    #[arg(long, value_name = "OP:SHAPES:DTYPE")]
+    pub op: Option<String>,
+    /// Leave graphs as they are in the file
+    #[arg(long)]
+    pub no_optimize: bool,
+}
+
+/// `rinfer compare`
+#[derive(Args, Debug)]
+pub struct CompareArgs {
+    /// Print one JSON object on stdout instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// The model
+    pub a: PathBuf,
+    /// Another model; without it A is compared with itself, not optimized
+    pub b: Option<PathBuf>,
+    /// What they are given.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Where they run.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+    /// Where B runs
+    #[arg(long, value_enum)]
+    pub backend_b: Option<BackendChoice>,
+    /// How far numbers may be off.
+    #[command(flatten)]
+    pub tolerance: ToleranceArgs,
+    /// Compare every value that both have by name
+    #[arg(long)]
+    pub per_layer: bool,
+}
+
+/// `rinfer optimize`
+#[derive(Args, Debug)]
+pub struct OptimizeArgs {
+    /// Print one JSON object on stdout instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// The model
+    pub model: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "OUT")]
+    pub output: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Do not run both graphs on random inputs
+    #[arg(long)]
+    pub no_check: bool,
+    /// What the check is given.
+    #[command(flatten)]
+    pub input: InputArgs,
+    /// Use the strict limits for models of strangers
+    #[arg(long)]
+    pub untrusted: bool,
+}
+
+/// `rinfer ops`
+#[derive(Args, Debug)]
+pub struct OpsArgs {
+    /// Print one JSON object on stdout instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// Which operators of this model are supported, before any weight is loaded
+    #[arg(long, value_name = "MODEL")]
+    pub coverage: Option<PathBuf>,
+}

@@ -1,0 +1,145 @@
+//! What every verb needs: sessions made as the flags say, progress, the keyboard's interrupt.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rinfer::{CancelToken, Limits, LoadOptions, Model, RunOptions, Session, SessionBuilder};
+
+use crate::args::{BackendChoice, EngineArgs, PrintArgs};
+use crate::failure::{Code, Failure, Result};
+
+/// Cancelled by Ctrl-C.
+static INTERRUPT: LazyLock<CancelToken> = LazyLock::new(CancelToken::new);
+
+/// Lets Ctrl-C stop runs; a second one ends the process at once.
+pub fn watch_interrupt() {
+    let times = AtomicUsize::new(0);
+    // Without a handler Ctrl-C ends the process, which is no worse than having none.
+    let _ = ctrlc::set_handler(move || {
+        if times.fetch_add(1, Ordering::Relaxed) > 0 {
+            std::process::exit(Code::Interrupted as i32);
+        }
+        INTERRUPT.cancel();
+    });
+}
+
+/// Says something on stderr, unless `--quiet`.
+pub fn say(print: &PrintArgs, text: impl std::fmt::Display) {
+    if !print.quiet {
+        eprintln!("{text}");
+    }
+}
+
+/// The limits that the flags ask for.
+pub fn limits(untrusted: bool) -> Limits {
+    if untrusted { Limits::untrusted() } else { Limits::trusted() }
+}
+
+/// `NAME=N` pairs.
+pub fn parse_dims(dims: &[String]) -> Result<Vec<(String, usize)>> {
+    let parse = |dim: &String| {
+        let (name, n) = dim.split_once('=')?;
+        Some((name.to_string(), n.parse().ok()?))
+    };
+    dims.iter()
+        .map(|dim| parse(dim).ok_or_else(|| Failure::usage(format!("--dim {dim} is not NAME=N"))))
+        .collect()
+}
+
+/// Reads a model.
+pub fn open(path: &Path, untrusted: bool, dims: &[(String, usize)]) -> Result<Model> {
+    let mut options = LoadOptions::new().limits(limits(untrusted));
+    for (name, n) in dims {
+        options = options.dim(name, *n);
+    }
+    Model::open_with(path, &options).map_err(|e| Failure::load(path, e))
+}
+
+/// `Err` if a symbol that `--dim` names does not occur in the model as it is in the file.
+pub fn check_dims(path: &Path, untrusted: bool, dims: &[(String, usize)]) -> Result<()> {
+    if dims.is_empty() {
+        return Ok(());
+    }
+    let model = open(path, untrusted, &[])?;
+    let ports = model.inputs().iter();
+    let symbols = ports.flat_map(|p| p.shape.iter().flatten());
+    let mut symbols: Vec<String> =
+        symbols.filter_map(|d| d.as_symbol().map(|s| s.to_string())).collect();
+    symbols.sort();
+    symbols.dedup();
+    match dims.iter().find(|(name, _)| !symbols.contains(name)) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let hint = rinfer::did_you_mean(name, &symbols);
+            Err(Failure::usage(format!("--dim {name}: no input has this dimension{hint}")))
+        }
+    }
+}
+
+/// The backend that a flag asks for; `Err` if this build has none such.
+pub fn check_backend(choice: BackendChoice, print: &PrintArgs) -> Result<()> {
+    match choice {
+        BackendChoice::Cpu => Ok(()),
+        BackendChoice::Gpu => Err(Failure::new(
+            Code::Run,
+            "--backend gpu: this version has no GPU backend yet; use --backend cpu",
+        )),
+        BackendChoice::GpuOrCpu => {
+            say(print, "no GPU backend in this version: running on the CPU");
+            Ok(())
+        }
+    }
+}
+
+/// Makes a model ready to run as the flags say.
+pub fn session(
+    path: &Path,
+    model: Model,
+    engine: &EngineArgs,
+    print: &PrintArgs,
+    settings: impl FnOnce(SessionBuilder) -> SessionBuilder,
+) -> Result<Session> {
+    check_backend(engine.backend, print)?;
+    let bar = progress(model.info().initializer_bytes as u64, print);
+    let seen = bar.clone();
+    let builder = Session::builder()
+        .threads(engine.threads)
+        .optimize(!engine.no_optimize)
+        .limits(limits(engine.untrusted))
+        .on_progress(move |bytes| seen.inc(bytes as u64));
+    let session = settings(builder).build(model).map_err(|e| Failure::load(path, e));
+    bar.finish_and_clear();
+    let session = session?;
+    if print.verbose {
+        for placement in session.placements() {
+            eprintln!("{}: {} on {}", placement.node, placement.op, placement.backend);
+        }
+    }
+    Ok(session)
+}
+
+/// A bar for loads that take long, on a terminal only.
+fn progress(bytes: u64, print: &PrintArgs) -> Arc<ProgressBar> {
+    let hidden = print.quiet || bytes < 32 << 20;
+    let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(Some(bytes), target);
+    if let Ok(style) = ProgressStyle::with_template("loading {bar:30} {bytes}/{total_bytes}") {
+        bar.set_style(style);
+    }
+    Arc::new(bar)
+}
+
+/// Options of a run that Ctrl-C stops, and the time if one is set.
+pub fn run_options(timeout: Option<f64>) -> Result<RunOptions> {
+    let options = RunOptions::new().cancel(INTERRUPT.clone());
+    match timeout {
+        None => Ok(options),
+        Some(seconds) => match Duration::try_from_secs_f64(seconds) {
+            Ok(timeout) => Ok(options.timeout(timeout)),
+            Err(_) => Err(Failure::usage(format!("--timeout {seconds} is no number of seconds"))),
+        },
+    }
+}

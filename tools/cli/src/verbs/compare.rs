@@ -1,0 +1,103 @@
+//! `rinfer compare`: two models, or one under two settings, on the same inputs.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use rinfer::{Model, Value};
+use serde_json::json;
+
+use crate::args::{CompareArgs, EngineArgs, PrintArgs};
+use crate::compare::{Distance, compare as equal, distance};
+use crate::context;
+use crate::failure::{Code, Failure, Result};
+use crate::inputs::{self, Inputs};
+use crate::stats::short;
+use crate::table::Table;
+
+/// Compares the outputs, or every value that both have by name; exit code 1 if one differs.
+pub fn compare(args: &CompareArgs, print: &PrintArgs) -> Result<()> {
+    let dims = context::parse_dims(&args.input.dims)?;
+    context::check_dims(&args.a, args.engine.untrusted, &dims)?;
+    let open = |path: &Path| context::open(path, args.engine.untrusted, &dims);
+    let path_b = args.b.as_ref().unwrap_or(&args.a);
+    let model_a = open(&args.a)?;
+    let model_b = open(path_b)?;
+    let given = inputs::gather(&args.a, &model_a, &args.input, print)?;
+    let names = if args.per_layer { common_values(&model_a, &model_b) } else { Vec::new() };
+    let mut engine_b = args.engine.clone();
+    engine_b.backend = args.backend_b.unwrap_or(args.engine.backend);
+    // One model against itself: as it runs against as it is in the file.
+    engine_b.no_optimize |= args.b.is_none() && args.backend_b.is_none();
+    let a = run(&args.a, model_a, &args.engine, given.clone(), &names, print)?;
+    let b = run(path_b, model_b, &engine_b, given, &names, print)?;
+    report(&a, &b, args, print)
+}
+
+/// The names that both graphs give to values made by nodes, in the order of the first.
+fn common_values(a: &Model, b: &Model) -> Vec<String> {
+    let made = |m: &Model| -> Vec<String> {
+        let g = m.graph();
+        let outputs = g.nodes().flat_map(|(_, n)| n.outputs.iter());
+        outputs.filter_map(|&v| g.name(v).map(|n| n.to_string())).collect()
+    };
+    let theirs: BTreeSet<String> = made(b).into_iter().collect();
+    made(a).into_iter().filter(|name| theirs.contains(name)).collect()
+}
+
+fn run(
+    path: &Path,
+    model: Model,
+    engine: &EngineArgs,
+    given: Inputs,
+    names: &[String],
+    print: &PrintArgs,
+) -> Result<Vec<(String, Value)>> {
+    let session = context::session(path, model, engine, print, |builder| match names {
+        [] => builder,
+        names => builder.outputs(names.to_vec()),
+    })?;
+    let options = context::run_options(engine.timeout)?;
+    let made = session.run_with(given, &options).map_err(|e| Failure::run(path, e))?;
+    Ok(session.outputs().iter().map(|p| p.name.clone()).zip(made).collect())
+}
+
+fn report(
+    a: &[(String, Value)],
+    b: &[(String, Value)],
+    args: &CompareArgs,
+    print: &PrintArgs,
+) -> Result<()> {
+    if a.len() != b.len() {
+        let text = format!("{} outputs against {}", a.len(), b.len());
+        return Err(Failure::new(Code::Differs, text));
+    }
+    let mut table = Table::new(&["value", "max abs", "max rel", "cosine", "verdict"]);
+    let (mut rows, mut wrong) = (Vec::new(), 0);
+    for ((name, found), (_, expected)) in a.iter().zip(b) {
+        let d = distance(found, expected);
+        let verdict = equal(found, expected, args.tolerance.into());
+        wrong += verdict.is_err() as usize;
+        let cell = |f: fn(&Distance) -> f64| d.as_ref().map_or("-".into(), |d| short(f(d)));
+        let text = verdict.clone().err().unwrap_or_else(|| "equal".into());
+        table.row([
+            name.clone(),
+            cell(|d| d.max_abs),
+            cell(|d| d.max_rel),
+            cell(|d| d.cosine),
+            text,
+        ]);
+        rows.push(json!({
+            "name": name, "equal": verdict.is_ok(), "why": verdict.err(),
+            "max_abs": d.map(|d| d.max_abs), "max_rel": d.map(|d| d.max_rel), "cosine": d.map(|d| d.cosine),
+        }));
+    }
+    if print.json {
+        println!("{}", json!({"values": rows, "differ": wrong}));
+    } else {
+        print!("{table}");
+    }
+    match wrong {
+        0 => Ok(()),
+        n => Err(Failure::new(Code::Differs, format!("{n} of {} values differ", a.len()))),
+    }
+}

@@ -1,0 +1,21 @@
+//! What the command does: one module per verb.
+
+pub mod bench;
+pub mod compare;
+pub mod devices;
+pub mod inspect;
+pub mod ops;
+pub mod optimize;
+pub mod run;
+pub mod test;
+
+use clap::CommandFactory;
+
+use crate::failure::Result;
+
+/// Prints a completion script for a shell.
+pub fn completions(shell: clap_complete::Shell) -> Result<()> {
+    let mut command = crate::args::Cli::command();
+    clap_complete::generate(shell, &mut command, "rinfer", &mut std::io::stdout());
+    Ok(())
+}
