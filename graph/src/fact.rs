@@ -27,6 +27,9 @@ pub struct Fact {
     pub known: Option<Known>,
 }
 
+/// Elements of a vector that is followed element by element: no shape or list of pads is longer.
+pub const SHORT: usize = 128;
+
 /// The facts of a node's outputs, in order.
 pub type Facts = SmallVec<[Fact; 1]>;
 
@@ -150,6 +153,16 @@ impl Fact {
             Some(Known::Const(t)) => Some(t.to_ints()?.into_iter().map(Dim::N).collect()),
             _ => None,
         }
+    }
+
+    /// The elements of a short int64 tensor of rank 0 or 1 (a shape, or part of one), as many as
+    /// it has: [`Dim::Unknown`] where nothing is known of one.
+    pub fn elements(&self) -> Option<SmallVec<[Dim; 4]>> {
+        if self.ty != Type::Tensor(DType::I64) || self.rank()? > 1 {
+            return None;
+        }
+        let len = self.len().filter(|&len| len <= SHORT)?;
+        Some(self.dims().unwrap_or_else(|| SmallVec::from_elem(Dim::Unknown, len)))
     }
 
     /// Whether the content is known in full.

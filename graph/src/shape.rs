@@ -72,6 +72,15 @@ impl Dim {
         self.value() == Some(n)
     }
 
+    /// Whether it is certainly not negative, whatever sizes its symbols stand for.
+    pub fn is_size(&self) -> bool {
+        match self {
+            Dim::N(n) => *n >= 0,
+            Dim::Sym(a) => a.constant >= 0 && a.terms.iter().all(|t| t.1 >= 0),
+            Dim::Unknown => false,
+        }
+    }
+
     fn affine(&self) -> Option<Affine> {
         match self {
             Dim::N(n) => Some(Affine { constant: *n, terms: SmallVec::new() }),

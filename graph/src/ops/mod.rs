@@ -6,53 +6,89 @@
 mod binary;
 mod cast;
 mod clip;
+mod col2im;
+mod compress;
+mod concat;
 mod constant;
 mod control;
 mod conv;
 mod conv_transpose;
 mod custom;
 mod epilogue;
+mod expand;
+mod eye_like;
+mod gather;
 mod identity;
 mod matmul;
 mod ml;
 mod ml_tree;
+mod non_max_suppression;
+mod one_hot;
 mod optional;
+mod pad;
 mod pool;
 mod quantize;
+mod range;
 mod recurrent;
 mod reshape;
 mod resize;
+mod reverse_sequence;
+mod scatter;
 mod sequence;
 mod shape;
+mod slice;
+mod space_depth;
+mod split;
 mod swiglu;
 pub mod table;
+mod transpose;
+mod trilu;
 mod unary;
+mod unique;
 mod where_;
 mod window;
 
 pub use binary::{Binary, BinaryFn};
 pub use cast::{BitCast, Cast};
 pub use clip::Clip;
+pub use col2im::{Col2Im, ImageAxis};
+pub use compress::{Compress, NonZero};
+pub use concat::Concat;
 pub use control::{If, Loop, Scan, ScanAxis};
 pub use conv::{Conv, ConvInteger, QLinearConv};
 pub use conv_transpose::ConvTranspose;
 pub use custom::{Custom, CustomOp};
 pub use epilogue::Activation;
+pub use expand::{Expand, Tile};
+pub use eye_like::EyeLike;
+pub use gather::{Gather, GatherElements, GatherND, position};
 pub use identity::Identity;
 pub use matmul::MatMul;
 pub use ml::{Labels, PostTransform};
 pub use ml_tree::{Aggregate, Branch, Child, Forest, Test, TreeEnsemble, TreeOutput, Vote};
+pub use non_max_suppression::NonMaxSuppression;
+pub use one_hot::OneHot;
 pub use optional::Optional;
+pub use pad::{CenterCropPad, Pad, PadMode, Pads};
 pub use pool::{Pool, PoolKind};
 pub use quantize::{Blocks, DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear};
+pub use range::{Range, number};
 pub use recurrent::{Cell, Direction, GateFn, Recurrent};
 pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
 pub use resize::{
     AspectRatio, Coordinates, Interpolation, Resize, ResizedAxis, Rounding, to_floats,
 };
+pub use reverse_sequence::ReverseSequence;
+pub use scatter::{Reduction, ScatterElements, ScatterND, TensorScatter};
 pub use sequence::Sequence;
 pub use shape::{Shape, Size};
+pub use slice::{Cut, Slice};
+pub use space_depth::{BlocksTo, DepthOrder, SpaceDepth};
+pub use split::Split;
+pub use transpose::Transpose;
+pub use trilu::Trilu;
 pub use unary::{Unary, UnaryFn};
+pub use unique::Unique;
 pub use where_::Where;
 pub use window::{Padding, PerAxis, Span, Window};
 
@@ -85,32 +121,57 @@ ops!(
     Binary,
     BitCast,
     Cast,
+    CenterCropPad,
     Clip,
+    Col2Im,
+    Compress,
+    Concat,
     Conv,
     ConvInteger,
     ConvTranspose,
     Custom,
     DequantizeLinear,
     DynamicQuantizeLinear,
+    Expand,
+    EyeLike,
     Flatten,
+    Gather,
+    GatherElements,
+    GatherND,
     Identity,
     If,
     Loop,
     MatMul,
+    NonMaxSuppression,
+    NonZero,
+    OneHot,
     Optional,
+    Pad,
     Pool,
     QLinearConv,
     QuantizeLinear,
+    Range,
     Recurrent,
     Reshape,
     Resize,
+    ReverseSequence,
     Scan,
+    ScatterElements,
+    ScatterND,
     Sequence,
     Shape,
     Size,
+    Slice,
+    SpaceDepth,
+    Split,
     Squeeze,
+    TensorScatter,
+    Tile,
+    Transpose,
     TreeEnsemble,
+    Trilu,
     Unary,
+    Unique,
     Unsqueeze,
     Where,
 );

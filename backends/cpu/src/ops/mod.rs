@@ -3,21 +3,40 @@
 mod binary;
 mod cast;
 mod clip;
+mod col2im;
+mod compress;
+mod concat;
 mod conv;
+mod copy;
 mod custom;
+mod expand;
+mod gather;
 mod identity;
 mod matmul;
 mod ml;
 mod ml_forest;
 mod ml_tree;
+mod non_max_suppression;
+mod one_hot;
 mod optional;
+mod pad;
 mod pool;
 mod quantize;
+mod range;
 mod recurrent;
 mod recurrent_cell;
 mod resize;
+mod reverse_sequence;
+mod scatter;
 mod sequence;
+mod slice;
+mod space_depth;
+mod split;
+mod text;
+mod transpose;
+mod trilu;
 mod unary;
+mod unique;
 mod where_;
 
 use rinfer_graph::{Op, Reason, unsupported};
@@ -28,29 +47,54 @@ use crate::kernel::{Cx, Kernel};
 #[rustfmt::skip]
 pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
     match &cx.node.op {
-        Op::Conv(op) => conv::compile(op, cx),
         Op::Binary(op) => binary::compile(op, cx),
         Op::BitCast(_) => Ok(cast::same_bytes()),
         Op::Cast(op) => cast::compile(op, cx),
+        Op::CenterCropPad(op) => text::moves(cx, |cx| pad::compile_center(op, cx)),
         Op::Clip(_) => clip::compile(cx),
+        Op::Col2Im(op) => col2im::compile(op, cx),
+        Op::Compress(op) => text::moves(cx, |cx| compress::compile(op, cx)),
+        Op::Concat(op) => text::moves(cx, |cx| concat::compile(op, cx)),
+        Op::Conv(op) => conv::compile(op, cx),
         Op::Custom(op) => custom::compile(op),
         Op::DequantizeLinear(op) => quantize::compile_dequantize(op, cx),
         Op::DynamicQuantizeLinear(_) => quantize::compile_dynamic(cx),
+        Op::Expand(op) => text::moves(cx, |cx| expand::compile(op, cx)),
+        Op::EyeLike(op) => trilu::compile_eye(op, cx),
         Op::Flatten(_) => Ok(Kernel::view()),
+        Op::Gather(op) => text::moves(cx, |cx| gather::compile(op, cx)),
+        Op::GatherElements(op) => text::moves(cx, |cx| gather::compile_elements(op, cx)),
+        Op::GatherND(op) => text::moves(cx, |cx| gather::compile_nd(op, cx)),
         Op::Identity(_) => Ok(Kernel::view()),
         Op::MatMul(op) => matmul::compile(op, cx),
+        Op::NonMaxSuppression(op) => non_max_suppression::compile(op, cx),
+        Op::NonZero(op) => compress::compile_non_zero(op, cx),
+        Op::OneHot(op) => text::moves(cx, |cx| one_hot::compile(op, cx)),
         Op::Optional(op) => optional::compile(op),
+        Op::Pad(op) => text::moves(cx, |cx| pad::compile(op, cx)),
         Op::Pool(op) => pool::compile(op, cx),
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
+        Op::Range(op) => range::compile(op, cx),
         Op::Recurrent(op) => recurrent::compile(op, cx),
         Op::Reshape(_) => Ok(Kernel::view()),
         Op::Resize(op) => resize::compile(op, cx),
+        Op::ReverseSequence(op) => text::moves(cx, |cx| reverse_sequence::compile(op, cx)),
+        Op::ScatterElements(op) => scatter::compile_elements(op, cx),
+        Op::ScatterND(op) => scatter::compile_nd(op, cx),
         Op::Sequence(op) => sequence::compile(op, cx),
         Op::Shape(_) => identity::known_output(cx),
         Op::Size(_) => identity::known_output(cx),
+        Op::Slice(op) => text::moves(cx, |cx| slice::compile(op, cx)),
+        Op::SpaceDepth(op) => text::moves(cx, |cx| space_depth::compile(op, cx)),
+        Op::Split(op) => text::moves(cx, |cx| split::compile(op, cx)),
         Op::Squeeze(_) => Ok(Kernel::view()),
+        Op::TensorScatter(op) => scatter::compile_tensor(op, cx),
+        Op::Tile(op) => text::moves(cx, |cx| expand::compile_tile(op, cx)),
+        Op::Transpose(op) => text::moves(cx, |cx| transpose::compile(op, cx)),
         Op::TreeEnsemble(op) => ml_tree::compile(op, cx),
+        Op::Trilu(op) => text::moves(cx, |cx| trilu::compile(op, cx)),
         Op::Unary(op) => unary::compile(op, cx),
+        Op::Unique(op) => unique::compile(op, cx),
         Op::Unsqueeze(_) => Ok(Kernel::view()),
         Op::Where(_) => where_::compile(cx),
         op => Err(unsupported!("{} has no CPU kernel", op.name())),
