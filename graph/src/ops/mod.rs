@@ -13,7 +13,9 @@ mod constant;
 mod control;
 mod conv;
 mod conv_transpose;
+mod cosine_window;
 mod custom;
+mod dft;
 mod epilogue;
 mod expand;
 mod eye_like;
@@ -39,8 +41,10 @@ mod shape;
 mod slice;
 mod space_depth;
 mod split;
+mod strings;
 mod swiglu;
 pub mod table;
+mod training;
 mod transpose;
 mod trilu;
 mod unary;
@@ -57,7 +61,9 @@ pub use concat::Concat;
 pub use control::{If, Loop, Scan, ScanAxis};
 pub use conv::{Conv, ConvInteger, QLinearConv};
 pub use conv_transpose::ConvTranspose;
+pub use cosine_window::{CosineWindow, MelWeightMatrix};
 pub use custom::{Custom, CustomOp};
+pub use dft::{DFT, STFT};
 pub use epilogue::Activation;
 pub use expand::{Expand, Tile};
 pub use eye_like::EyeLike;
@@ -85,6 +91,8 @@ pub use shape::{Shape, Size};
 pub use slice::{Cut, Slice};
 pub use space_depth::{BlocksTo, DepthOrder, SpaceDepth};
 pub use split::Split;
+pub use strings::{CaseChange, NgramPool, StringOp, TfIdfVectorizer, Weighting};
+pub use training::{Optimizer, OptimizerRule};
 pub use transpose::Transpose;
 pub use trilu::Trilu;
 pub use unary::{Unary, UnaryFn};
@@ -129,7 +137,9 @@ ops!(
     Conv,
     ConvInteger,
     ConvTranspose,
+    CosineWindow,
     Custom,
+    DFT,
     DequantizeLinear,
     DynamicQuantizeLinear,
     Expand,
@@ -142,9 +152,11 @@ ops!(
     If,
     Loop,
     MatMul,
+    MelWeightMatrix,
     NonMaxSuppression,
     NonZero,
     OneHot,
+    Optimizer,
     Optional,
     Pad,
     Pool,
@@ -155,6 +167,7 @@ ops!(
     Reshape,
     Resize,
     ReverseSequence,
+    STFT,
     Scan,
     ScatterElements,
     ScatterND,
@@ -165,7 +178,9 @@ ops!(
     SpaceDepth,
     Split,
     Squeeze,
+    StringOp,
     TensorScatter,
+    TfIdfVectorizer,
     Tile,
     Transpose,
     TreeEnsemble,

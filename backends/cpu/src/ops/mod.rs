@@ -8,8 +8,11 @@ mod compress;
 mod concat;
 mod conv;
 mod copy;
+mod cosine_window;
 mod custom;
+mod dft;
 mod expand;
+mod fft;
 mod gather;
 mod identity;
 mod matmul;
@@ -32,12 +35,16 @@ mod sequence;
 mod slice;
 mod space_depth;
 mod split;
+mod strings;
 mod text;
+mod tf_idf;
+mod training;
 mod transpose;
 mod trilu;
 mod unary;
 mod unique;
 mod where_;
+mod wide;
 
 use rinfer_graph::{Op, Reason, unsupported};
 
@@ -56,7 +63,9 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Compress(op) => text::moves(cx, |cx| compress::compile(op, cx)),
         Op::Concat(op) => text::moves(cx, |cx| concat::compile(op, cx)),
         Op::Conv(op) => conv::compile(op, cx),
+        Op::CosineWindow(op) => cosine_window::compile(op),
         Op::Custom(op) => custom::compile(op),
+        Op::DFT(op) => dft::compile(op, cx),
         Op::DequantizeLinear(op) => quantize::compile_dequantize(op, cx),
         Op::DynamicQuantizeLinear(_) => quantize::compile_dynamic(cx),
         Op::Expand(op) => text::moves(cx, |cx| expand::compile(op, cx)),
@@ -67,9 +76,11 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::GatherND(op) => text::moves(cx, |cx| gather::compile_nd(op, cx)),
         Op::Identity(_) => Ok(Kernel::view()),
         Op::MatMul(op) => matmul::compile(op, cx),
+        Op::MelWeightMatrix(op) => cosine_window::compile_mel(op),
         Op::NonMaxSuppression(op) => non_max_suppression::compile(op, cx),
         Op::NonZero(op) => compress::compile_non_zero(op, cx),
         Op::OneHot(op) => text::moves(cx, |cx| one_hot::compile(op, cx)),
+        Op::Optimizer(op) => training::compile(op),
         Op::Optional(op) => optional::compile(op),
         Op::Pad(op) => text::moves(cx, |cx| pad::compile(op, cx)),
         Op::Pool(op) => pool::compile(op, cx),
@@ -79,6 +90,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Reshape(_) => Ok(Kernel::view()),
         Op::Resize(op) => resize::compile(op, cx),
         Op::ReverseSequence(op) => text::moves(cx, |cx| reverse_sequence::compile(op, cx)),
+        Op::STFT(_) => dft::compile_stft(cx),
         Op::ScatterElements(op) => scatter::compile_elements(op, cx),
         Op::ScatterND(op) => scatter::compile_nd(op, cx),
         Op::Sequence(op) => sequence::compile(op, cx),
@@ -88,7 +100,9 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::SpaceDepth(op) => text::moves(cx, |cx| space_depth::compile(op, cx)),
         Op::Split(op) => text::moves(cx, |cx| split::compile(op, cx)),
         Op::Squeeze(_) => Ok(Kernel::view()),
+        Op::StringOp(op) => strings::compile(op, cx),
         Op::TensorScatter(op) => scatter::compile_tensor(op, cx),
+        Op::TfIdfVectorizer(op) => tf_idf::compile(op),
         Op::Tile(op) => text::moves(cx, |cx| expand::compile_tile(op, cx)),
         Op::Transpose(op) => text::moves(cx, |cx| transpose::compile(op, cx)),
         Op::TreeEnsemble(op) => ml_tree::compile(op, cx),
