@@ -3,6 +3,7 @@
 //! An operator is one file: the formula, the attribute struct, `infer`, and how ONNX's operators
 //! of that name are imported. The list below is the IR; `table.rs` is ONNX's list.
 
+mod batch_norm;
 mod binary;
 mod cast;
 mod clip;
@@ -21,6 +22,7 @@ mod expand;
 mod eye_like;
 mod gather;
 mod identity;
+mod layer_norm;
 mod matmul;
 mod ml;
 mod ml_tree;
@@ -32,6 +34,7 @@ mod pool;
 mod quantize;
 mod range;
 mod recurrent;
+mod reduce;
 mod reshape;
 mod resize;
 mod reverse_sequence;
@@ -39,6 +42,7 @@ mod scatter;
 mod sequence;
 mod shape;
 mod slice;
+mod softmax;
 mod space_depth;
 mod split;
 mod strings;
@@ -52,6 +56,7 @@ mod unique;
 mod where_;
 mod window;
 
+pub use batch_norm::BatchNormalization;
 pub use binary::{Binary, BinaryFn};
 pub use cast::{BitCast, Cast};
 pub use clip::Clip;
@@ -69,6 +74,7 @@ pub use expand::{Expand, Tile};
 pub use eye_like::EyeLike;
 pub use gather::{Gather, GatherElements, GatherND, position};
 pub use identity::Identity;
+pub use layer_norm::{LayerNormalization, RmsNormalization};
 pub use matmul::MatMul;
 pub use ml::{Labels, PostTransform};
 pub use ml_tree::{Aggregate, Branch, Child, Forest, Test, TreeEnsemble, TreeOutput, Vote};
@@ -80,6 +86,7 @@ pub use pool::{Pool, PoolKind};
 pub use quantize::{Blocks, DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear};
 pub use range::{Range, number};
 pub use recurrent::{Cell, Direction, GateFn, Recurrent};
+pub use reduce::{Reduce, ReduceKind};
 pub use reshape::{Flatten, Reshape, Squeeze, Unsqueeze};
 pub use resize::{
     AspectRatio, Coordinates, Interpolation, Resize, ResizedAxis, Rounding, to_floats,
@@ -89,6 +96,7 @@ pub use scatter::{Reduction, ScatterElements, ScatterND, TensorScatter};
 pub use sequence::Sequence;
 pub use shape::{Shape, Size};
 pub use slice::{Cut, Slice};
+pub use softmax::{Softmax, SoftmaxKind};
 pub use space_depth::{BlocksTo, DepthOrder, SpaceDepth};
 pub use split::Split;
 pub use strings::{CaseChange, NgramPool, StringOp, TfIdfVectorizer, Weighting};
@@ -126,6 +134,7 @@ macro_rules! ops {
     };
 }
 ops!(
+    BatchNormalization,
     Binary,
     BitCast,
     Cast,
@@ -150,6 +159,7 @@ ops!(
     GatherND,
     Identity,
     If,
+    LayerNormalization,
     Loop,
     MatMul,
     MelWeightMatrix,
@@ -164,9 +174,11 @@ ops!(
     QuantizeLinear,
     Range,
     Recurrent,
+    Reduce,
     Reshape,
     Resize,
     ReverseSequence,
+    RmsNormalization,
     STFT,
     Scan,
     ScatterElements,
@@ -175,6 +187,7 @@ ops!(
     Shape,
     Size,
     Slice,
+    Softmax,
     SpaceDepth,
     Split,
     Squeeze,

@@ -1,5 +1,6 @@
 //! One file per operator, named as in `rinfer_graph::ops`: how it runs on this backend.
 
+mod batch_norm;
 mod binary;
 mod cast;
 mod clip;
@@ -13,8 +14,11 @@ mod custom;
 mod dft;
 mod expand;
 mod fft;
+mod fold;
 mod gather;
 mod identity;
+mod lanes;
+mod layer_norm;
 mod matmul;
 mod ml;
 mod ml_forest;
@@ -28,11 +32,14 @@ mod quantize;
 mod range;
 mod recurrent;
 mod recurrent_cell;
+mod reduce;
+mod reduce_exact;
 mod resize;
 mod reverse_sequence;
 mod scatter;
 mod sequence;
 mod slice;
+mod softmax;
 mod space_depth;
 mod split;
 mod strings;
@@ -54,6 +61,7 @@ use crate::kernel::{Cx, Kernel};
 #[rustfmt::skip]
 pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
     match &cx.node.op {
+        Op::BatchNormalization(op) => batch_norm::compile(op, cx),
         Op::Binary(op) => binary::compile(op, cx),
         Op::BitCast(_) => Ok(cast::same_bytes()),
         Op::Cast(op) => cast::compile(op, cx),
@@ -75,6 +83,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::GatherElements(op) => text::moves(cx, |cx| gather::compile_elements(op, cx)),
         Op::GatherND(op) => text::moves(cx, |cx| gather::compile_nd(op, cx)),
         Op::Identity(_) => Ok(Kernel::view()),
+        Op::LayerNormalization(op) => layer_norm::compile(op, cx),
         Op::MatMul(op) => matmul::compile(op, cx),
         Op::MelWeightMatrix(op) => cosine_window::compile_mel(op),
         Op::NonMaxSuppression(op) => non_max_suppression::compile(op, cx),
@@ -87,9 +96,11 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
         Op::Range(op) => range::compile(op, cx),
         Op::Recurrent(op) => recurrent::compile(op, cx),
+        Op::Reduce(op) => reduce::compile(op, cx),
         Op::Reshape(_) => Ok(Kernel::view()),
         Op::Resize(op) => resize::compile(op, cx),
         Op::ReverseSequence(op) => text::moves(cx, |cx| reverse_sequence::compile(op, cx)),
+        Op::RmsNormalization(op) => layer_norm::compile_rms(op, cx),
         Op::STFT(_) => dft::compile_stft(cx),
         Op::ScatterElements(op) => scatter::compile_elements(op, cx),
         Op::ScatterND(op) => scatter::compile_nd(op, cx),
@@ -97,6 +108,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Shape(_) => identity::known_output(cx),
         Op::Size(_) => identity::known_output(cx),
         Op::Slice(op) => text::moves(cx, |cx| slice::compile(op, cx)),
+        Op::Softmax(op) => softmax::compile(op, cx),
         Op::SpaceDepth(op) => text::moves(cx, |cx| space_depth::compile(op, cx)),
         Op::Split(op) => text::moves(cx, |cx| split::compile(op, cx)),
         Op::Squeeze(_) => Ok(Kernel::view()),

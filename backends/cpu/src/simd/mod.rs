@@ -431,7 +431,7 @@ macro_rules! simd_fn {
             #[allow(clippy::too_many_arguments)]
             fn body<$S: $crate::simd::Simd, $($t: $bound),+>($s: $S $(, $arg: $ty)*)
             $(-> $ret)? $body
-            $crate::simd_dispatch!(isa, s => body(s $(, $arg)*))
+            $crate::simd_dispatch!(isa, s => body::<_, $($t),+>(s $(, $arg)*))
         }
     };
 }
