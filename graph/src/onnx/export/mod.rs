@@ -8,7 +8,9 @@ mod control;
 mod conv;
 mod elementwise;
 mod matmul;
+mod moves;
 mod node;
+mod recurrent;
 mod shapes;
 mod values;
 
@@ -244,25 +246,51 @@ fn operator(out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
         Op::ConvTranspose(op) => conv::conv_transpose(op, out),
         Op::DequantizeLinear(op) => matmul::dequantize(op, out),
         Op::DynamicQuantizeLinear(_) => out.plain("DynamicQuantizeLinear", vec![]),
+        Op::EyeLike(op) => moves::eye_like(op, out),
         Op::Flatten(op) => shapes::flatten(op, out),
         Op::Identity(_) => out.plain("Identity", vec![]),
         Op::If(op) => control::export_if(op, out),
         Op::Loop(op) => control::export_loop(op, out),
         Op::MatMul(op) => matmul::matmul(op, out),
         Op::Optional(op) => values::optional(op, out),
+        Op::Pad(op) => moves::pad(op, out),
         Op::Pool(op) => conv::pool(op, out),
         Op::QLinearConv(op) => conv::qlinear_conv(op, out),
         Op::QuantizeLinear(op) => matmul::quantize(op, out),
+        Op::Recurrent(op) => recurrent::recurrent(op, out),
         Op::Reshape(op) => shapes::reshape(op, out),
         Op::Resize(op) => conv::resize(op, out),
         Op::Scan(op) => control::export_scan(op, out),
         Op::Sequence(op) => values::sequence(op, out),
         Op::Shape(op) => shapes::shape(op, out),
         Op::Size(_) => out.plain("Size", vec![]),
+        Op::SpaceDepth(op) => moves::space_depth(op, out),
+        Op::Split(op) => moves::split(op, out),
         Op::Squeeze(_) => out.plain("Squeeze", vec![]),
+        Op::TensorScatter(op) => moves::tensor_scatter(op, out),
+        Op::Transpose(op) => moves::transpose(op, out),
         Op::Unary(op) => elementwise::unary(op, out),
         Op::Unsqueeze(_) => out.plain("Unsqueeze", vec![]),
         Op::Where(_) => out.plain("Where", vec![]),
+        Op::CenterCropPad(_)
+        | Op::Col2Im(_)
+        | Op::Compress(_)
+        | Op::Concat(_)
+        | Op::Expand(_)
+        | Op::Gather(_)
+        | Op::GatherElements(_)
+        | Op::GatherND(_)
+        | Op::NonMaxSuppression(_)
+        | Op::NonZero(_)
+        | Op::OneHot(_)
+        | Op::Range(_)
+        | Op::ReverseSequence(_)
+        | Op::ScatterElements(_)
+        | Op::ScatterND(_)
+        | Op::Slice(_)
+        | Op::Tile(_)
+        | Op::Trilu(_)
+        | Op::Unique(_) => moves::export(out),
         op => Err(crate::unsupported!("{} cannot be written as ONNX", op.name())),
     }
 }

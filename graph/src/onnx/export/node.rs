@@ -33,6 +33,17 @@ pub(super) fn float(name: &str, f: f32) -> pb::AttributeProto {
     pb::AttributeProto { f: Some(f), ..attribute(name, Ty::Float) }
 }
 
+/// Attribute of type FLOATS.
+pub(super) fn floats(name: &str, floats: &[f32]) -> pb::AttributeProto {
+    pb::AttributeProto { floats: floats.to_vec(), ..attribute(name, Ty::Floats) }
+}
+
+/// Attribute of type STRINGS.
+pub(super) fn strings(name: &str, strings: &[&str]) -> pb::AttributeProto {
+    let strings = strings.iter().map(|s| s.as_bytes().to_vec().into()).collect();
+    pb::AttributeProto { strings, ..attribute(name, Ty::Strings) }
+}
+
 /// Attribute of type STRING.
 pub(super) fn string(name: &str, s: &str) -> pb::AttributeProto {
     pb::AttributeProto { s: Some(s.as_bytes().to_vec().into()), ..attribute(name, Ty::String) }
