@@ -284,6 +284,7 @@ mod tests {
     use super::super::testing::{check, draw, pass};
     use super::super::{Options, run_passes};
     use crate::backend::Eval;
+    use crate::onnx::parse;
     use crate::{Graph, NodeId, Reason, Tensor, Value};
 
     /// Gives ones of the shape that was inferred.
@@ -338,5 +339,39 @@ mod tests {
         g.output(y);
         run_passes(&mut g, &[pass("fold_constants")], &Ones, &Options::default()).unwrap();
         assert_eq!(g.order().len(), 1);
+    }
+
+    #[test]
+    fn a_node_on_constants_becomes_a_constant() {
+        let text = "x: float[2]; w: float[2, 3] = 2; t = Transpose(w); → t";
+        assert_eq!(folded(text), "x: float[2]\nt: float[3, 2] = 1.0\n→ t");
+    }
+
+    #[test]
+    fn what_grows_too_much_stays() {
+        let text = "x: float[2]; w: float[2] = 1; y = Expand(w, [1000, 2]); → y";
+        assert_eq!(folded(text), parse(text).unwrap().to_string());
+    }
+
+    #[test]
+    fn what_frees_as_much_as_it_takes_is_folded() {
+        let text = "x: float[2]; w: float[50, 20] = 2; t = Transpose(w); → t";
+        assert_eq!(folded(text), "x: float[2]\nt: float[20, 50] = 1.0\n→ t");
+    }
+
+    #[test]
+    fn constants_move_into_bodies() {
+        let text = folded(
+            "x: float[3, 2]; c: bool; w: float[2, 3] = 2; t = Transpose(w); \
+             y = If<then_branch = { a = Add(x, t); → a }, else_branch = { → x }>(c); → y",
+        );
+        assert!(text.contains("y = If(c, x, x)"), "{text}");
+        assert!(text.contains("    t: float[3, 2] = 1.0"), "{text}");
+    }
+    fn folded(text: &str) -> String {
+        let mut g = parse(text).unwrap();
+        let passes = ["fold_constants", "drop_dead"].map(pass);
+        run_passes(&mut g, &passes, &Ones, &Options::default()).unwrap();
+        g.to_string()
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{GraphView, Rewrite};
 use crate::fact::Fact;
-use crate::ops::{Binary, BinaryFn, Cast, Unary, UnaryFn};
+use crate::ops::{Binary, BinaryFn, Cast, Concat, Unary, UnaryFn};
 use crate::{DType, Node, NodeId, Op, Tensor, ValueId};
 
 pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
@@ -19,6 +19,15 @@ pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
             (g.input(id, 1).is_none() && g.input(id, 2).is_none()).then(|| g.alias(x)).flatten()
         }
         Op::Where(_) => choice(g, id),
+        Op::Concat(op) => concat(g, id, op),
+        Op::Split(_) if g.node(id).outputs.len() == 1 => g.alias(x),
+        Op::Expand(_) => same(g, id, x),
+        Op::Tile(_) => all(g, id, 1, 1).then(|| same(g, id, x)).flatten(),
+        Op::Pad(_) => all(g, id, 1, 0).then(|| same(g, id, x)).flatten(),
+        Op::Slice(_) => {
+            let forward = g.input(id, 4).is_none() || all(g, id, 4, 1);
+            forward.then(|| same(g, id, x)).flatten()
+        }
         _ => None,
     }
 }
@@ -136,6 +145,32 @@ pub(super) fn filled_with(t: &Tensor, x: f64) -> bool {
     })
 }
 
+/// x, if the node's output certainly has x's shape.
+fn same(g: &GraphView<'_>, id: NodeId, x: ValueId) -> Option<Rewrite> {
+    same_shape(g.fact(x), g.fact(g.output(id, 0)?)).then(|| g.alias(x)).flatten()
+}
+
+/// Whether input `i` holds nothing but this number.
+fn all(g: &GraphView<'_>, id: NodeId, i: usize, n: i64) -> bool {
+    let ints = g.input(id, i).and_then(|v| g.ints(v));
+    ints.is_some_and(|ints| ints.iter().all(|&x| x == n))
+}
+
+/// Concat without what has no elements along the axis.
+fn concat(g: &GraphView<'_>, id: NodeId, op: &Concat) -> Option<Rewrite> {
+    let inputs: Vec<ValueId> = g.node(id).inputs.iter().copied().collect::<Option<_>>()?;
+    let empty = |v: ValueId| {
+        let shape = g.fact(v).shape()?;
+        Some(shape[op.axis.resolve(shape.len()).ok()?].is(0))
+    };
+    let kept: Vec<ValueId> = inputs.iter().copied().filter(|&v| empty(v) != Some(true)).collect();
+    match kept[..] {
+        [x] => g.alias(x),
+        [_, ..] if kept.len() < inputs.len() => g.replace(op.clone(), &kept),
+        _ => None,
+    }
+}
+
 /// Where with a condition that is the same everywhere.
 fn choice(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
     let cond = g.constant(g.input(id, 0)?)?;
@@ -171,6 +206,12 @@ mod tests {
         nothing("a = Neg(x); y = Neg(a)");
         nothing("a = Cast<to = 11>(x); y = Cast<to = 1>(a)");
         nothing("c: bool = 1; y = Where(c, x, 0.0)");
+        nothing("y = Concat<axis = 0>(x)");
+        nothing("e: float[0, 4] = 0; y = Concat<axis = 0>(e, x)");
+        nothing("y = Expand(x, [1, 4])");
+        nothing("y = Slice(x, [0], [9223372036854775807], [0])");
+        nothing("y = Pad(x, [0, 0, 0, 0])");
+        nothing("y = Tile(x, [1, 1])");
     }
 
     #[test]
@@ -182,6 +223,8 @@ mod tests {
             "y = Mul(x, [1.0, 1.0, 1.0, 2.0])",
             "a = Cast<to = 10>(x); y = Cast<to = 1>(a)",
             "a = Neg(x); y = Abs(a)",
+            "y = Slice(x, [-1], [-9223372036854775807], [0], [-1])",
+            "y = Pad(x, [0, 1, 0, -1])",
         ] {
             unchanged(&["identities"], &format!("x: float[n, 4]; {nodes}; → y"));
         }

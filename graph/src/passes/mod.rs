@@ -44,6 +44,8 @@ mod fold_constants;
 mod identities;
 mod reshapes;
 mod rewrite;
+mod sink_transposes;
+mod transposes;
 
 pub use rewrite::{GraphView, Patch, Rewrite};
 
@@ -103,6 +105,8 @@ pub static PIPELINE: &[Pass] = &[
     whole("fold_constants", Level::Exact, fold_constants::run),
     rule("identities", Level::Exact, identities::rule),
     rule("reshapes", Level::Exact, reshapes::rule),
+    rule("transposes", Level::Exact, transposes::rule),
+    rule("sink_transposes", Level::Exact, sink_transposes::rule),
     whole("dedupe_constants", Level::Exact, dedupe_constants::run),
     whole("common_subexpressions", Level::Exact, common_subexpressions::run),
     whole("drop_dead", Level::Exact, drop_dead::run),

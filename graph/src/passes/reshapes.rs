@@ -50,7 +50,7 @@ fn reshape(g: &GraphView<'_>, x: ValueId, y: ValueId) -> Option<Rewrite> {
 }
 
 /// What Reshape must be told to make `from` into `to`, whatever the symbols' sizes are.
-fn wanted(from: &[Dim], to: &[Dim]) -> Option<Vec<i64>> {
+pub(super) fn wanted(from: &[Dim], to: &[Dim]) -> Option<Vec<i64>> {
     let copies = |i: usize| from.get(i).is_some_and(|d| d.same(&to[i]));
     let numbers: Vec<Option<i64>> = to.iter().map(Dim::value).collect();
     // 0 says: copy. A size that is 0 cannot be said but by copying one.
