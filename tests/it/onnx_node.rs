@@ -23,7 +23,8 @@ fn official_tests_pass_but_for_the_expected_failures() {
         "tests below {}; `python3 tests/conformance/generate.py` writes them",
         root.display()
     );
-    let results = runner::run_all(Path::new(env!("CARGO_BIN_EXE_conformance")), &tests);
+    let results =
+        runner::run_all(Path::new(env!("CARGO_BIN_EXE_conformance")), &tests, "optimized");
     let expected = expected_failures();
     let mut problems = Vec::new();
     for (name, result) in &results {

@@ -8,7 +8,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::folder;
+use rinfer::{Error, Model, RunOptions, Session};
+
+use crate::compare::Tolerance;
+use crate::folder::{self, Outcome};
 
 /// How long one test may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,9 +25,46 @@ pub struct TestResult {
     pub why: String,
 }
 
-/// Runs every test in processes of `exe` (which must hand `--one FOLDER` to [`one`]), as many at
-/// a time as there are cores. Names are `suite/test`.
-pub fn run_all(exe: &Path, tests: &[PathBuf]) -> BTreeMap<String, TestResult> {
+/// What becomes of a model before it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It runs as it is in the file.
+    Plain,
+    /// The session optimizes it, as users have it.
+    Optimized,
+    /// It is written as ONNX and read again.
+    Written,
+    /// It is optimized, written as ONNX and read again.
+    Both,
+}
+
+impl Way {
+    /// All of them, by name.
+    pub const NAMES: &[(&str, Way)] = &[
+        ("plain", Way::Plain),
+        ("optimized", Way::Optimized),
+        ("written", Way::Written),
+        ("both", Way::Both),
+    ];
+
+    /// Runs the model of a test folder this way.
+    fn run(self, dir: &Path) -> Result<Outcome, Error> {
+        let mut model = Model::open(dir.join("model.onnx"))?;
+        if self == Way::Both {
+            model.optimize()?;
+        }
+        if matches!(self, Way::Written | Way::Both) {
+            model = Model::from_bytes(model.to_onnx()?)?;
+        }
+        let builder = Session::builder().optimize(self == Way::Optimized);
+        let tolerance = Tolerance::default();
+        Ok(folder::run_model(dir, model, tolerance, builder, &RunOptions::new()))
+    }
+}
+
+/// Runs every test in processes of `exe` (which must hand `--way NAME --one FOLDER` to [`one`]), as
+/// many at a time as there are cores. Names are `suite/test`.
+pub fn run_all(exe: &Path, tests: &[PathBuf], way: &str) -> BTreeMap<String, TestResult> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(BTreeMap::new());
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
@@ -32,7 +72,7 @@ pub fn run_all(exe: &Path, tests: &[PathBuf]) -> BTreeMap<String, TestResult> {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(test) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let line = spawn(exe, test);
+                    let line = spawn(exe, test, way);
                     let (class, why) = line.split_once(' ').unwrap_or((&line, ""));
                     let result = TestResult { class: class.into(), why: why.trim().into() };
                     let mut results = results.lock().unwrap_or_else(|e| e.into_inner());
@@ -60,15 +100,15 @@ pub fn counts(results: &BTreeMap<String, TestResult>) -> BTreeMap<String, usize>
 }
 
 /// Runs one test in this process and prints how it ended.
-pub fn one(dir: &Path) {
-    let outcome = folder::run(dir);
+pub fn one(dir: &Path, way: Way) {
+    let outcome = way.run(dir).unwrap_or_else(|e| Outcome::engine(&e));
     println!("{} {}", outcome.class(), outcome.why());
 }
 
 /// Runs one test in a process of its own; its line, or how the process died.
-fn spawn(exe: &Path, test: &Path) -> String {
+fn spawn(exe: &Path, test: &Path, way: &str) -> String {
     let child = Command::new(exe)
-        .args(["--one".as_ref(), test.as_os_str()])
+        .args(["--way".as_ref(), way.as_ref(), "--one".as_ref(), test.as_os_str()])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();

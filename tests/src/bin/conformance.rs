@@ -1,27 +1,29 @@
 //! Runs test folders in ONNX's layout, each in a process of its own, and counts how they end.
 //!
-//! conformance [--filter TEXT] [--verbose] FOLDER…
+//! conformance [--filter TEXT] [--verbose] [--way plain|optimized|written|both] FOLDER…
 
 use std::path::{Path, PathBuf};
 
 use rinfer_tests::folder::find;
-use rinfer_tests::runner;
+use rinfer_tests::runner::{self, Way};
 
 fn main() {
     let (mut filter, mut verbose, mut roots) = (String::new(), false, Vec::new());
+    let mut way = String::from("optimized");
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--filter" => filter = args.next().unwrap_or_default(),
             "--verbose" => verbose = true,
-            "--one" => return runner::one(Path::new(&args.next().unwrap_or_default())),
+            "--way" => way = args.next().unwrap_or_default(),
+            "--one" => return one(&args.next().unwrap_or_default(), &way),
             root => roots.push(PathBuf::from(root)),
         }
     }
     let matches = |p: &PathBuf| p.to_string_lossy().contains(&filter);
     let tests: Vec<PathBuf> = roots.iter().flat_map(|root| find(root)).filter(matches).collect();
     let me = std::env::current_exe().expect("a program knows its own file");
-    let results = runner::run_all(&me, &tests);
+    let results = runner::run_all(&me, &tests, &way);
     for (name, result) in &results {
         if verbose || result.class != "pass" {
             println!("{name}: {} {}", result.class, result.why.replace('\n', " "));
@@ -31,4 +33,12 @@ fn main() {
     println!("{counts:?}");
     let passed = counts.get("pass").copied().unwrap_or(0);
     println!("{passed} passed, {} failed", results.len() - passed);
+}
+
+/// Runs one test here.
+fn one(folder: &str, way: &str) {
+    match Way::NAMES.iter().find(|(name, _)| *name == way) {
+        Some((_, way)) => runner::one(Path::new(folder), *way),
+        None => println!("failed there is no way {way:?}"),
+    }
 }

@@ -40,7 +40,8 @@ impl Outcome {
         }
     }
 
-    fn engine(e: &Error) -> Outcome {
+    /// What an error of the engine means for the test.
+    pub fn engine(e: &Error) -> Outcome {
         match e.kind() {
             Kind::Unsupported => Outcome::Unsupported(e.to_string()),
             _ => Outcome::Failed(e.to_string()),
@@ -77,7 +78,21 @@ pub fn run_with(
     builder: SessionBuilder,
     options: &RunOptions,
 ) -> Outcome {
-    match try_run(dir, tolerance, builder, options) {
+    match Model::open(dir.join("model.onnx")) {
+        Ok(model) => run_model(dir, model, tolerance, builder, options),
+        Err(e) => Outcome::engine(&e),
+    }
+}
+
+/// Runs a model, the folder's own or one made from it, on the data of a test folder.
+pub fn run_model(
+    dir: &Path,
+    model: Model,
+    tolerance: Tolerance,
+    builder: SessionBuilder,
+    options: &RunOptions,
+) -> Outcome {
+    match try_run(dir, model, tolerance, builder, options) {
         Ok(()) => Outcome::Pass,
         Err(outcome) => outcome,
     }
@@ -85,12 +100,12 @@ pub fn run_with(
 
 fn try_run(
     dir: &Path,
+    model: Model,
     tolerance: Tolerance,
     builder: SessionBuilder,
     options: &RunOptions,
 ) -> Result<(), Outcome> {
     let engine = |e: Error| Outcome::engine(&e);
-    let model = Model::open(dir.join("model.onnx")).map_err(engine)?;
     let declared = model.info().declared_inputs.clone();
     let session = builder.build(model).map_err(engine)?;
     let tolerance = own_tolerance(dir, tolerance);
