@@ -41,7 +41,13 @@ mod common_subexpressions;
 mod dedupe_constants;
 mod drop_dead;
 mod fold_constants;
+mod fuse_activations;
+mod fuse_conv;
+mod fuse_epilogue;
+mod fuse_matmul;
+mod fuse_norms;
 mod identities;
+mod pattern;
 mod reshapes;
 mod rewrite;
 mod sink_transposes;
@@ -107,6 +113,10 @@ pub static PIPELINE: &[Pass] = &[
     rule("reshapes", Level::Exact, reshapes::rule),
     rule("transposes", Level::Exact, transposes::rule),
     rule("sink_transposes", Level::Exact, sink_transposes::rule),
+    rule("fuse_activations", Level::Full, fuse_activations::rule),
+    rule("fuse_norms", Level::Full, fuse_norms::rule),
+    rule("fuse_matmul", Level::Full, fuse_matmul::rule),
+    rule("fuse_conv", Level::Full, fuse_conv::rule),
     whole("dedupe_constants", Level::Exact, dedupe_constants::run),
     whole("common_subexpressions", Level::Exact, common_subexpressions::run),
     whole("drop_dead", Level::Exact, drop_dead::run),
