@@ -49,7 +49,7 @@ const E5M2: Format = Format {
     bias: 15,
     max: 0x7b,
     inf: Some(0x7c),
-    nan: 0x7f,
+    nan: 0x7e,
     unsigned_zero: false,
 };
 const E5M2FNUZ: Format = Format {
