@@ -121,6 +121,7 @@ pub fn operator(op: &Op) -> String {
             )
         }
         Op::Custom(op) => op.0.name().to_string(),
+        Op::Pointwise(op) => format!("Pointwise{{{op}}}"),
         op => {
             // Op's Debug is `Variant(…)` around the operator's own, which for a family of
             // functions is again `Variant(…)` around the function.

@@ -30,6 +30,7 @@ mod non_max_suppression;
 mod one_hot;
 mod optional;
 mod pad;
+mod pointwise;
 mod pool;
 mod quantize;
 mod range;
@@ -82,6 +83,7 @@ pub use non_max_suppression::NonMaxSuppression;
 pub use one_hot::OneHot;
 pub use optional::Optional;
 pub use pad::{CenterCropPad, Pad, PadMode, Pads};
+pub use pointwise::{Arg, Pointwise, Step};
 pub use pool::{Pool, PoolKind};
 pub use quantize::{Blocks, DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear};
 pub use range::{Range, number};
@@ -169,6 +171,7 @@ ops!(
     Optimizer,
     Optional,
     Pad,
+    Pointwise,
     Pool,
     QLinearConv,
     QuantizeLinear,

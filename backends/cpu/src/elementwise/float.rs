@@ -6,7 +6,7 @@ use super::{Side, each, real, staged};
 use crate::math;
 use crate::simd::{F32s, I32s, Isa, Mask, Simd};
 
-/// `y = f(x)` for every function whose result is a float.
+/// `y = f(x)` for every function of floats, and of truth values written as 0 and 1.
 pub fn unary(isa: Isa, f: UnaryFn, x: Side<'_, f32>, y: &mut [f32]) {
     if vector_unary(isa, f, x, y) {
         return;
@@ -14,11 +14,12 @@ pub fn unary(isa: Isa, f: UnaryFn, x: Side<'_, f32>, y: &mut [f32]) {
     let slow = |x: f32| real::unary(f, x.into()) as f32;
     match x {
         None => y.iter_mut().for_each(|y| *y = slow(*y)),
+        Some(&[x]) => y.fill(slow(x)),
         Some(x) => x.iter().zip(y).for_each(|(&x, y)| *y = slow(x)),
     }
 }
 
-/// `y = f(a, b)` for every function whose result is a float.
+/// `y = f(a, b)` for every function of floats, and of truth values written as 0 and 1.
 pub fn binary(isa: Isa, f: BinaryFn, a: Side<'_, f32>, b: Side<'_, f32>, y: &mut [f32]) {
     if f == BinaryFn::Pow
         && let Some(&[exponent]) = b
@@ -50,6 +51,25 @@ crate::simd_fn! {
         let (lo, hi) = (s.splat(lo), s.splat(hi));
         map(s, x, y, #[inline(always)] |x: S::F32| hi.min(lo.max(x)));
     }
+}
+
+crate::simd_fn! {
+    /// `y = c ≠ 0 ? a : b`; an operand of one element stands for all.
+    pub fn choose(s: S, c: &[f32], a: &[f32], b: &[f32], y: &mut [f32]) {
+        let zero = s.zero();
+        let mut i = 0;
+        for y in y.chunks_mut(S::LANES) {
+            let holds = !part(s, c, i).eq(zero);
+            holds.select(part(s, a, i), part(s, b, i)).store_partial(y);
+            i += S::LANES;
+        }
+    }
+}
+
+/// The lanes of an operand from `i` on.
+#[inline(always)]
+fn part<S: Simd>(s: S, x: &[f32], i: usize) -> S::F32 {
+    if x.len() == 1 { s.splat(x[0]) } else { s.load_partial(&x[i..], 0.0) }
 }
 
 crate::simd_fn! {
@@ -94,10 +114,18 @@ fn unary_on<S: Simd>(s: S, f: UnaryFn, x: Side<'_, f32>, y: &mut [f32]) -> bool 
         UnaryFn::GeluTanh => x math::gelu_tanh(s, x);
         UnaryFn::HardSigmoid { alpha, beta } => x hard_sigmoid(s, x, alpha, beta);
         UnaryFn::HardSwish => x x * hard_sigmoid(s, x, 1.0 / 6.0, 0.5);
+        UnaryFn::IsInf { negative, positive } => x {
+            let infinity = s.splat(f32::INFINITY);
+            let high = if positive { infinity } else { zero };
+            let low = if negative { -infinity } else { zero };
+            x.abs().eq(infinity).select((x.eq(high) | x.eq(low)).select(one, zero), zero)
+        };
+        UnaryFn::IsNaN => x x.is_nan().select(one, zero);
         UnaryFn::LeakyRelu { alpha } => x x.lt(zero).select(x * s.splat(alpha), x);
         UnaryFn::Log => x math::log(s, x);
         UnaryFn::Mish => x math::mish(s, x);
         UnaryFn::Neg => x (x.bits() ^ s.splat_i32(i32::MIN)).as_f32();
+        UnaryFn::Not => x one - x;
         UnaryFn::Reciprocal => x one / x;
         UnaryFn::Relu => x zero.max(x);
         UnaryFn::Round => x x.round_even();
@@ -129,15 +157,23 @@ fn binary_on<S: Simd>(
             }
         };
     }
-    let zero = s.zero();
+    let (zero, one) = (s.zero(), s.splat(1.0));
     rows! {
         BinaryFn::Add => a, b a + b;
+        BinaryFn::And => a, b a * b;
         BinaryFn::Div => a, b a / b;
+        BinaryFn::Equal => a, b a.eq(b).select(one, zero);
+        BinaryFn::Greater => a, b a.gt(b).select(one, zero);
+        BinaryFn::GreaterOrEqual => a, b a.ge(b).select(one, zero);
+        BinaryFn::Less => a, b a.lt(b).select(one, zero);
+        BinaryFn::LessOrEqual => a, b a.le(b).select(one, zero);
         BinaryFn::Max => a, b s.max_nan(a, b);
         BinaryFn::Min => a, b s.min_nan(a, b);
         BinaryFn::Mul => a, b a * b;
+        BinaryFn::Or => a, b s.max_nan(a, b);
         BinaryFn::PRelu => a, b a.lt(zero).select(a * b, a);
         BinaryFn::Sub => a, b a - b;
+        BinaryFn::Xor => a, b (a - b).abs();
     }
     true
 }

@@ -1,16 +1,19 @@
 //! Binary: y = f(a, b), element by element, shapes broadcast.
 use half::{bf16, f16};
-use rinfer_graph::ops::{Binary, BinaryFn};
+use rinfer_graph::ops::{Arg, Binary, BinaryFn, Pointwise, Step};
 use rinfer_graph::{
     Bool, DType, Element, Reason, Strings, Value, invalid, unsupported, with_dtype,
 };
 
-use super::cast;
-use crate::elementwise::half::Half;
+use super::{cast, pointwise};
+use crate::convert::Float;
 use crate::elementwise::number::{Int, Number, compare};
 use crate::elementwise::{Broadcast, each, float, half as halves, staged, zip};
 use crate::kernel::{Cx, Kernel};
 use crate::simd::Isa;
+
+/// Runs with fewer elements are short.
+const SHORT: usize = 48;
 
 pub(super) fn compile(op: &Binary, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let (f, dtype) = (op.0, cx.dtype(0)?);
@@ -24,6 +27,12 @@ pub(super) fn compile(op: &Binary, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     }
     if f.compares() {
         return comparison(cx.isa, f, dtype, plan);
+    }
+    if dtype == DType::F32 && plan.run_len() < SHORT && plan.len() > SHORT * SHORT {
+        // Runs of a few elements cost more to begin than to compute: a program gathers them first.
+        let step = Step::Binary(f, Arg::Input(0), Arg::Input(1));
+        let program = Pointwise::new(2, vec![step], &[(Arg::Step(0), dtype)])?;
+        return pointwise::compile(&program, cx);
     }
     let kernel = arithmetic(cx.isa, f, dtype, plan)?;
     let whole: Vec<usize> =
@@ -134,12 +143,12 @@ fn logic(f: BinaryFn) -> Option<Run<Bool, Bool>> {
     })
 }
 
-fn half_binary<T: Half>(isa: Isa, f: BinaryFn, a: &[T], b: &[T], y: &mut [T]) {
+fn half_binary<T: Float>(isa: Isa, f: BinaryFn, a: &[T], b: &[T], y: &mut [T]) {
     halves::for_blocks(isa, (a, b), y.len(), |a, b, range| {
         let mut wide = [0.0; crate::elementwise::BLOCK];
         let wide = &mut wide[..range.len()];
         float::binary(isa, f, Some(a), Some(b), wide);
-        halves::narrow(isa, wide, &mut y[range]);
+        T::narrow(isa, wide, &mut y[range]);
     });
 }
 

@@ -11,8 +11,9 @@ use rinfer_graph::{
     Bool, DType, Element, Reason, Strings, Tensor, Value, invalid, unsupported, with_dtype,
 };
 
+use crate::convert::Float;
 use crate::elementwise::number::Int;
-use crate::elementwise::{for_chunks, half as halves, map};
+use crate::elementwise::{for_chunks, map};
 use crate::kernel::{Cx, Kernel};
 use crate::par;
 use crate::simd::Isa;
@@ -60,10 +61,10 @@ pub(super) fn same_bytes() -> Kernel {
 fn direct(isa: Isa, from: DType, to: DType) -> Option<Kernel> {
     use DType::*;
     Some(match (from, to) {
-        (F16, F32) => over::<f16, f32>(move |x, y| halves::widen(isa, x, y)),
-        (BF16, F32) => over::<bf16, f32>(move |x, y| halves::widen(isa, x, y)),
-        (F32, F16) => over::<f32, f16>(move |x, y| halves::narrow(isa, x, y)),
-        (F32, BF16) => over::<f32, bf16>(move |x, y| halves::narrow(isa, x, y)),
+        (F16, F32) => over::<f16, f32>(move |x, y| f16::widen(isa, x, y)),
+        (BF16, F32) => over::<bf16, f32>(move |x, y| bf16::widen(isa, x, y)),
+        (F32, F16) => over::<f32, f16>(move |x, y| f16::narrow(isa, x, y)),
+        (F32, BF16) => over::<f32, bf16>(move |x, y| bf16::narrow(isa, x, y)),
         (F64, F32) => each(|x: f64| x as f32),
         (F32, F64) => each(|x: f32| f64::from(x)),
         (I64, F32) => each(|x: i64| x as f32),

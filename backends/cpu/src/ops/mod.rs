@@ -27,6 +27,7 @@ mod non_max_suppression;
 mod one_hot;
 mod optional;
 mod pad;
+mod pointwise;
 mod pool;
 mod quantize;
 mod range;
@@ -92,6 +93,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Optimizer(op) => training::compile(op),
         Op::Optional(op) => optional::compile(op),
         Op::Pad(op) => text::moves(cx, |cx| pad::compile(op, cx)),
+        Op::Pointwise(op) => pointwise::compile(op, cx),
         Op::Pool(op) => pool::compile(op, cx),
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
         Op::Range(op) => range::compile(op, cx),

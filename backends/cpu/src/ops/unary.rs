@@ -4,7 +4,6 @@ use rinfer_graph::float8::{F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ};
 use rinfer_graph::ops::{Unary, UnaryFn};
 use rinfer_graph::{Bool, DType, Element, Reason, unsupported, with_dtype};
 
-use crate::elementwise::half::Half;
 use crate::elementwise::number::{Int, Number};
 use crate::elementwise::{Side, float, half as halves, map, real};
 use crate::kernel::{Cx, Kernel};
@@ -89,8 +88,8 @@ fn test(f: UnaryFn, dtype: DType) -> Result<Kernel, Reason> {
     Ok(match dtype {
         DType::F64 => kernel::<f64>(f, |x| x),
         DType::F32 => kernel::<f32>(f, f64::from),
-        DType::F16 => kernel::<f16>(f, |x| Half::to_f32(x).into()),
-        DType::BF16 => kernel::<bf16>(f, |x| Half::to_f32(x).into()),
+        DType::F16 => kernel::<f16>(f, |x| x.to_f32().into()),
+        DType::BF16 => kernel::<bf16>(f, |x| x.to_f32().into()),
         DType::F8E4M3FN => kernel::<F8E4M3FN>(f, |x| x.to_f32().into()),
         DType::F8E4M3FNUZ => kernel::<F8E4M3FNUZ>(f, |x| x.to_f32().into()),
         DType::F8E5M2 => kernel::<F8E5M2>(f, |x| x.to_f32().into()),

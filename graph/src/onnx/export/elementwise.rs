@@ -1,9 +1,11 @@
-//! Unary, Binary, Cast, BitCast, and the activations that MatMul and Conv carry.
+//! Unary, Binary, Cast, BitCast, Pointwise, and the activations that MatMul and Conv carry.
 
 use super::node::{Attrs, NodeOut, flag, float, int, string};
 use crate::float8::Round;
-use crate::ops::{Activation, Binary, BinaryFn, BitCast, Cast, Unary, UnaryFn};
-use crate::{DType, Reason};
+use crate::ops::{
+    Activation, Arg, Binary, BinaryFn, BitCast, Cast, Pointwise, Step, Unary, UnaryFn,
+};
+use crate::{DType, Reason, unsupported};
 
 /// The operator's name, its attributes, and the opset from which it exists.
 fn function(f: UnaryFn) -> (String, Attrs, i64) {
@@ -40,7 +42,7 @@ pub(super) fn unary(op: &Unary, out: &mut NodeOut<'_, '_>) -> Result<(), Reason>
     out.plain(&name, attrs)
 }
 
-/// y = x · sigmoid(alpha · x)
+/// y = x · sigmoid(alpha · x), written as the last step of the node
 fn swish(out: &mut NodeOut<'_, '_>, alpha: f32, x: &str, y: String) -> Result<(), Reason> {
     let mut scaled = x.to_string();
     if alpha != 1.0 {
@@ -51,17 +53,103 @@ fn swish(out: &mut NodeOut<'_, '_>, alpha: f32, x: &str, y: String) -> Result<()
     out.write("Mul", vec![x.to_string(), gate], vec![y], vec![])
 }
 
-pub(super) fn binary(op: &Binary, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
-    let debug = format!("{:?}", op.0);
-    let name = debug.split([' ', '{']).next().unwrap_or("");
-    let attrs = match op.0 {
+/// The operator's name and its attributes.
+fn function2(f: BinaryFn) -> (String, Attrs) {
+    let debug = format!("{f:?}");
+    let name = debug.split([' ', '{']).next().unwrap_or("").to_string();
+    let attrs = match f {
         BinaryFn::BitShift { left } => {
             vec![string("direction", if left { "LEFT" } else { "RIGHT" })]
         }
         BinaryFn::Mod { fmod } => vec![flag("fmod", fmod)],
         _ => vec![],
     };
-    out.plain(name, attrs)
+    (name, attrs)
+}
+
+pub(super) fn binary(op: &Binary, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let (name, attrs) = function2(op.0);
+    out.plain(&name, attrs)
+}
+
+/// A program, one node a step, in f32.
+pub(super) fn pointwise(op: &Pointwise, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let float = || vec![int("to", DType::F32.to_onnx() as i64)];
+    let mut inputs = Vec::new();
+    for i in 0..op.inputs() {
+        let x = out.input(i)?;
+        inputs.push(match out.fact(i)?.dtype()? {
+            DType::F32 | DType::Bool => x,
+            _ => out.step("Cast", &[&x], float())?,
+        });
+    }
+    let mut made: Vec<String> = Vec::new();
+    // Which inputs each step depends on: an output has the shape of all of them together.
+    let mut reach: Vec<u64> = Vec::new();
+    for step in op.steps() {
+        let mut names = Vec::new();
+        for &arg in &step.args() {
+            names.push(name(arg, &inputs, &made, out)?);
+        }
+        let args: Vec<&str> = names.iter().map(String::as_str).collect();
+        reach.push(step.args().iter().fold(0, |all, &arg| all | reaches(arg, &reach)));
+        made.push(match *step {
+            Step::Unary(UnaryFn::Swish { alpha }, _) => {
+                let alpha = out.scalar(DType::F32, alpha)?;
+                let scaled = out.step("Mul", &[args[0], &alpha], vec![])?;
+                let gate = out.step("Sigmoid", &[&scaled], vec![])?;
+                out.step("Mul", &[args[0], &gate], vec![])?
+            }
+            Step::Unary(f, _) => {
+                let (name, attrs, since) = function(f);
+                out.need(since);
+                out.step(&name, &args, attrs)?
+            }
+            Step::Binary(f, ..) => {
+                let (name, attrs) = function2(f);
+                out.step(&name, &args, attrs)?
+            }
+            Step::Where(..) => out.step("Where", &args, vec![])?,
+            Step::Clip(_, lo, hi) => {
+                let (lo, hi) = (out.scalar(DType::F32, lo)?, out.scalar(DType::F32, hi)?);
+                out.step("Clip", &[args[0], &lo, &hi], vec![])?
+            }
+        });
+    }
+    for (i, &(arg, dtype)) in op.outputs().iter().enumerate() {
+        if reaches(arg, &reach).count_ones() as usize != op.inputs() {
+            return Err(unsupported!("output {i} of a program that does not read every input"));
+        }
+        let (x, y) = (name(arg, &inputs, &made, out)?, out.output(i)?);
+        match dtype {
+            DType::F32 | DType::Bool => out.write("Identity", vec![x], vec![y], vec![])?,
+            _ => out.write("Cast", vec![x], vec![y], vec![int("to", dtype.to_onnx() as i64)])?,
+        }
+    }
+    Ok(())
+}
+
+/// The ONNX name of what a step reads.
+fn name(
+    arg: Arg,
+    inputs: &[String],
+    made: &[String],
+    out: &mut NodeOut<'_, '_>,
+) -> Result<String, Reason> {
+    match arg {
+        Arg::Input(i) => Ok(inputs[i].clone()),
+        Arg::Step(i) => Ok(made[i].clone()),
+        Arg::Const(x) => out.scalar(DType::F32, x),
+    }
+}
+
+/// The inputs that a value depends on, one bit each.
+fn reaches(arg: Arg, steps: &[u64]) -> u64 {
+    match arg {
+        Arg::Input(i) => 1 << i,
+        Arg::Step(i) => steps[i],
+        Arg::Const(_) => 0,
+    }
 }
 
 pub(super) fn cast(op: &Cast, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
