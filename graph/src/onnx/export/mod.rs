@@ -253,11 +253,8 @@ fn operator(out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
         Op::Loop(op) => control::export_loop(op, out),
         Op::MatMul(op) => matmul::matmul(op, out),
         Op::Optional(op) => values::optional(op, out),
-<<<<<<< HEAD
         Op::Pad(op) => moves::pad(op, out),
-=======
         Op::Pointwise(op) => elementwise::pointwise(op, out),
->>>>>>> c019af3 (Pointwise programs: chains of functions in one pass, tile by tile)
         Op::Pool(op) => conv::pool(op, out),
         Op::QLinearConv(op) => conv::qlinear_conv(op, out),
         Op::QuantizeLinear(op) => matmul::quantize(op, out),
