@@ -22,9 +22,13 @@ mod expand;
 mod eye_like;
 mod gather;
 mod identity;
+mod image;
 mod layer_norm;
 mod matmul;
 mod ml;
+mod ml_features;
+mod ml_linear;
+mod ml_maps;
 mod ml_tree;
 mod non_max_suppression;
 mod one_hot;
@@ -75,9 +79,13 @@ pub use expand::{Expand, Tile};
 pub use eye_like::EyeLike;
 pub use gather::{Gather, GatherElements, GatherND, position};
 pub use identity::Identity;
+pub use image::{ImageDecoder, PixelFormat};
 pub use layer_norm::{LayerNormalization, RmsNormalization};
 pub use matmul::MatMul;
 pub use ml::{Labels, PostTransform};
+pub use ml_features::{Features, Norm};
+pub use ml_linear::{LinearModel, SupportVectors, SvmClasses, SvmKernel, SvmOutput};
+pub use ml_maps::{LabelEncoder, MapOp};
 pub use ml_tree::{Aggregate, Branch, Child, Forest, Test, TreeEnsemble, TreeOutput, Vote};
 pub use non_max_suppression::NonMaxSuppression;
 pub use one_hot::OneHot;
@@ -155,6 +163,7 @@ ops!(
     DynamicQuantizeLinear,
     Expand,
     EyeLike,
+    Features,
     Flatten,
     Gather,
     GatherElements,
@@ -162,7 +171,11 @@ ops!(
     Identity,
     If,
     LayerNormalization,
+    ImageDecoder,
+    LabelEncoder,
+    LinearModel,
     Loop,
+    MapOp,
     MatMul,
     MelWeightMatrix,
     NonMaxSuppression,
@@ -195,6 +208,7 @@ ops!(
     Split,
     Squeeze,
     StringOp,
+    SupportVectors,
     TensorScatter,
     TfIdfVectorizer,
     Tile,

@@ -17,11 +17,17 @@ mod fft;
 mod fold;
 mod gather;
 mod identity;
+mod image;
+mod jpeg;
+mod jpeg_pixels;
 mod lanes;
 mod layer_norm;
 mod matmul;
 mod ml;
+mod ml_features;
 mod ml_forest;
+mod ml_linear;
+mod ml_maps;
 mod ml_tree;
 mod non_max_suppression;
 mod one_hot;
@@ -79,12 +85,17 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::DynamicQuantizeLinear(_) => quantize::compile_dynamic(cx),
         Op::Expand(op) => text::moves(cx, |cx| expand::compile(op, cx)),
         Op::EyeLike(op) => trilu::compile_eye(op, cx),
+        Op::Features(op) => ml_features::compile(op),
         Op::Flatten(_) => Ok(Kernel::view()),
         Op::Gather(op) => text::moves(cx, |cx| gather::compile(op, cx)),
         Op::GatherElements(op) => text::moves(cx, |cx| gather::compile_elements(op, cx)),
         Op::GatherND(op) => text::moves(cx, |cx| gather::compile_nd(op, cx)),
         Op::Identity(_) => Ok(Kernel::view()),
         Op::LayerNormalization(op) => layer_norm::compile(op, cx),
+        Op::ImageDecoder(op) => image::compile(op),
+        Op::LabelEncoder(op) => ml_maps::compile_encoder(op),
+        Op::LinearModel(op) => ml_linear::compile(op),
+        Op::MapOp(op) => ml_maps::compile(op),
         Op::MatMul(op) => matmul::compile(op, cx),
         Op::MelWeightMatrix(op) => cosine_window::compile_mel(op),
         Op::NonMaxSuppression(op) => non_max_suppression::compile(op, cx),
@@ -115,6 +126,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Split(op) => text::moves(cx, |cx| split::compile(op, cx)),
         Op::Squeeze(_) => Ok(Kernel::view()),
         Op::StringOp(op) => strings::compile(op, cx),
+        Op::SupportVectors(op) => ml_linear::compile_svm(op),
         Op::TensorScatter(op) => scatter::compile_tensor(op, cx),
         Op::TfIdfVectorizer(op) => tf_idf::compile(op),
         Op::Tile(op) => text::moves(cx, |cx| expand::compile_tile(op, cx)),
