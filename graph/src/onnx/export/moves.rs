@@ -5,9 +5,9 @@ use crate::ops::{
     BlocksTo, DepthOrder, EyeLike, Pad, PadMode, Reduction, SpaceDepth, Split, TensorScatter,
     Transpose,
 };
-use crate::{Op, Reason, invalid};
+use crate::{Op, Reason, unsupported};
 
-/// Those whose attributes say everything; `Err` for an operator that is none of them.
+/// Those that are one node with their attributes; `Err` for what nothing here can write.
 pub(super) fn export(out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
     let axis = |axis: crate::ops::Axis| vec![int("axis", axis.0)];
     let reduction = |r: Reduction| string("reduction", reduction_name(r));
@@ -49,7 +49,7 @@ pub(super) fn export(out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
             attrs.push(flag("sorted", op.sorted));
             ("Unique", attrs)
         }
-        op => return Err(invalid!("{} does not only move elements", op.name())),
+        op => return Err(unsupported!("{} cannot be written as ONNX", op.name())),
     };
     out.plain(name, attrs)
 }

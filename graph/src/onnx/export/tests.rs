@@ -102,3 +102,13 @@ fn what_is_fused_is_written_in_pieces() {
     );
     assert_eq!(after.fact(after.outputs()[0]).to_string(), "float[3, 2, 5]");
 }
+
+#[test]
+fn moves_and_reductions_come_back() {
+    round_trip(
+        "x: float[n, 4, 6]; s: int64[1] = 2; i: int64[2] = 1; p: int64[6] = [0, 0, 1, 0, 0, 1]; \
+         a = Transpose<perm = [0, 2, 1]>(x); b, c = Split<axis = 2, num_outputs = 2>(a); \
+         d = Concat<axis = -1>(b, c); e = Gather<axis = 1>(d, i); f = Pad<mode = \"edge\">(e, p); \
+         g = ReduceMean<keepdims = 0>(f, s); h = Softmax<axis = 0>(g); → h",
+    );
+}
