@@ -1,14 +1,14 @@
 //! Transpose(f(Transpose(x, p)), q) → Transpose(f(x), p∘q): a Transpose moves below what does not
 //! care about the order of axes where it meets another one.
 //!
-//! f is a chain of element-wise operators, Softmax and reductions, each read by the next alone.
-//! The other operands of f are constants, or come through a Transpose with the same p.
+//! f is a chain of element-wise operators, Softmax and reductions that keep the rank, each read by
+//! the next alone. The other operands of f are constants, or come through a Transpose with the same p.
 
 use smallvec::SmallVec;
 
 use super::transposes::{compose, is_identity, perm};
 use super::{GraphView, Patch, Rewrite};
-use crate::ops::{Binary, Transpose, Unsqueeze};
+use crate::ops::{Axis, Binary, Softmax, Transpose, Unsqueeze, resolve_axes};
 use crate::{NodeId, Op, ValueId};
 
 /// Operators between two transpositions, at most.
@@ -52,7 +52,8 @@ fn chain(g: &GraphView<'_>, v: ValueId) -> Option<(SmallVec<[NodeId; 4]>, NodeId
 /// The input along which a Transpose may come to this node.
 fn through(g: &GraphView<'_>, id: NodeId) -> Option<usize> {
     match g.op(id) {
-        Op::Unary(_) | Op::Cast(_) | Op::Clip(_) => Some(0),
+        Op::Unary(_) | Op::Cast(_) | Op::Clip(_) | Op::Softmax(_) => Some(0),
+        Op::Reduce(op) if op.keepdims => Some(0),
         Op::Binary(_) => {
             // The one that is no constant; of two that vary, the first (both are transposed then).
             let varies = |i: usize| g.input(id, i).is_some_and(|v| g.constant(v).is_none());
@@ -77,6 +78,16 @@ fn moved(
             let mut inputs = g.node(id).inputs.clone();
             inputs[0] = Some(x);
             Some(p.push(op.clone(), &inputs, 1)?[0])
+        }
+        Op::Softmax(op) => {
+            let axis = Axis(first[op.axis.resolve(first.len()).ok()?] as i64);
+            p.push1(Softmax { axis, ..op.clone() }, &[x])
+        }
+        Op::Reduce(op) => {
+            let Some(axes) = g.input(id, 1) else { return p.push1(op.clone(), &[x]) };
+            let axes = resolve_axes(&g.ints(axes)?, first.len()).ok()?;
+            let axes = p.ints(&axes.iter().map(|&a| first[a] as i64).collect::<Vec<_>>());
+            p.push1(op.clone(), &[x, axes])
         }
         Op::Binary(op) => {
             let other = untransposed(g, p, g.input(id, 1 - at)?, first)?;
@@ -151,6 +162,19 @@ mod tests {
              z: float[n, 3, 4]
              %0 = Add(x, z)
              y = Transpose{perm: Some([1, 0, 2])}(%0)
+             → y",
+        );
+    }
+
+    #[test]
+    fn axes_are_renamed() {
+        check(
+            &["sink_transposes"],
+            "x: float[n, 3, 4]; a = Transpose<perm = [0, 2, 1]>(x); b = Softmax<axis = 1>(a); \
+             c = ReduceMax(b, [-1]); y = Transpose<perm = [0, 2, 1]>(c); → y",
+            "x: float[n, 3, 4]
+             %0 = Softmax{kind: Softmax, axis: Axis(2)}(x)
+             y = Reduce{kind: Max, keepdims: true, noop_with_empty_axes: false}(%0, [1])
              → y",
         );
     }
