@@ -1,15 +1,15 @@
-//! What surrounds a matrix product moves into it: MatMul(a, bᵀ), c · MatMul(a, b),
+//! What surrounds a matrix product moves into it: MatMul(a, bᵀ), c · MatMul(a, b), MatMul(c · a, b),
 //! MatMul(a, b) + row, MatMul(a, b) + residual, f(MatMul(a, b)).
 
 use super::fuse_epilogue::activation_of;
 use super::pattern::{is_f32, is_row, same_shape};
 use super::{GraphView, Rewrite};
-use crate::ops::{Binary, BinaryFn, MatMul};
+use crate::ops::{Binary, BinaryFn, MatMul, Transpose};
 use crate::{Node, NodeId, Op, ValueId};
 
 pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
     match g.op(id) {
-        Op::MatMul(op) => transposed(g, id, op),
+        Op::MatMul(op) => transposed(g, id, op).or_else(|| scaled_operand(g, id, op)),
         Op::Binary(Binary(BinaryFn::Add)) => {
             let (a, b) = (g.input(id, 0)?, g.input(id, 1)?);
             sum(g, id, a, b).or_else(|| sum(g, id, b, a))
@@ -26,19 +26,23 @@ fn plain<'a>(g: &GraphView<'a>, v: ValueId) -> Option<(&'a MatMul, &'a Node)> {
     (g.single_use(v) && op.activation.is_none() && is_f32(g, v)).then_some((op, node))
 }
 
-/// Product of a transposed right (or left) side, its last two axes swapped.
+/// Product of a transposed right (or left) side: the exchange of its last two axes moves in where
+/// that leaves the innermost axis of what is transposed innermost.
 fn transposed(g: &GraphView<'_>, id: NodeId, op: &MatMul) -> Option<Rewrite> {
-    let swapped = |v: ValueId| {
-        let Node { op: Op::Transpose(t), inputs, .. } = g.made_by(v)? else { return None };
-        let x = inputs[0]?;
-        let rank = g.fact(x).rank()?;
-        let mut perm: Vec<usize> = (0..rank).collect();
-        (rank >= 2).then(|| perm.swap(rank - 1, rank - 2))?;
-        let found: Vec<usize> = match &t.perm {
-            Some(perm) => perm.to_vec(),
-            None => (0..rank).rev().collect(),
-        };
-        (found == perm).then_some(x)
+    let mut p = g.patch();
+    let mut swapped = |v: ValueId| {
+        let made = g.producer(v)?;
+        let mut perm = super::transposes::perm(g, made)?;
+        let x = g.input(made, 0)?;
+        let r = perm.len();
+        if r < 2 || perm[r - 2] < perm[r - 1] {
+            return None;
+        }
+        perm.swap(r - 1, r - 2);
+        match super::transposes::is_identity(&perm) {
+            true => Some(x),
+            false => p.push1(Transpose::new(&perm), &[x]),
+        }
     };
     let (a, b) = (g.input(id, 0)?, g.input(id, 1)?);
     // A vector has no last two axes; where one side is a vector the other is left alone too.
@@ -54,7 +58,8 @@ fn transposed(g: &GraphView<'_>, id: NodeId, op: &MatMul) -> Option<Rewrite> {
     };
     let mut inputs = g.node(id).inputs.clone();
     (inputs[0], inputs[1]) = (Some(sa.unwrap_or(a)), Some(sb.unwrap_or(b)));
-    with_inputs(g, op, &inputs)
+    let y = p.push(op, &inputs, 1)?[0];
+    p.finish(&[y])
 }
 
 fn with_inputs(g: &GraphView<'_>, op: MatMul, inputs: &[Option<ValueId>]) -> Option<Rewrite> {

@@ -37,15 +37,18 @@
 //! in [`testing`]; inputs are ONNX ([`crate::onnx::parse()`]), the expected text is the IR's
 //! (`Display`).
 
+mod batched_transposes;
 mod common_subexpressions;
 mod dedupe_constants;
 mod drop_dead;
 mod fold_constants;
 mod fuse_activations;
+mod fuse_attention;
 mod fuse_conv;
 mod fuse_epilogue;
 mod fuse_matmul;
 mod fuse_norms;
+mod fuse_pointwise;
 mod identities;
 mod pattern;
 mod reshapes;
@@ -113,10 +116,13 @@ pub static PIPELINE: &[Pass] = &[
     rule("reshapes", Level::Exact, reshapes::rule),
     rule("transposes", Level::Exact, transposes::rule),
     rule("sink_transposes", Level::Exact, sink_transposes::rule),
+    rule("batched_transposes", Level::Exact, batched_transposes::rule),
     rule("fuse_activations", Level::Full, fuse_activations::rule),
     rule("fuse_norms", Level::Full, fuse_norms::rule),
     rule("fuse_matmul", Level::Full, fuse_matmul::rule),
     rule("fuse_conv", Level::Full, fuse_conv::rule),
+    rule("fuse_attention", Level::Full, fuse_attention::rule),
+    rule("fuse_pointwise", Level::Full, fuse_pointwise::rule),
     whole("dedupe_constants", Level::Exact, dedupe_constants::run),
     whole("common_subexpressions", Level::Exact, common_subexpressions::run),
     whole("drop_dead", Level::Exact, drop_dead::run),

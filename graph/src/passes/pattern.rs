@@ -111,3 +111,8 @@ pub(super) fn is_row(g: &GraphView<'_>, v: ValueId, n: &Dim) -> bool {
         None => false,
     }
 }
+
+/// The node that makes `v`, if its operator has this name.
+pub(super) fn made_by_op<'a>(g: &GraphView<'a>, v: ValueId, name: &str) -> Option<&'a Node> {
+    g.made_by(v).filter(|node| node.op.name() == name)
+}
