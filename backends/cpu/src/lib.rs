@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod arena;
+mod attention;
 pub mod conv;
 pub mod convert;
 mod elementwise;

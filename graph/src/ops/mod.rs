@@ -3,6 +3,7 @@
 //! An operator is one file: the formula, the attribute struct, `infer`, and how ONNX's operators
 //! of that name are imported. The list below is the IR; `table.rs` is ONNX's list.
 
+mod attention;
 mod batch_norm;
 mod binary;
 mod cast;
@@ -17,6 +18,7 @@ mod conv_transpose;
 mod cosine_window;
 mod custom;
 mod dft;
+mod einsum;
 mod epilogue;
 mod expand;
 mod eye_like;
@@ -24,7 +26,9 @@ mod gather;
 mod identity;
 mod image;
 mod layer_norm;
+mod linear_attention;
 mod matmul;
+mod matmul_integer;
 mod ml;
 mod ml_features;
 mod ml_linear;
@@ -43,6 +47,7 @@ mod reduce;
 mod reshape;
 mod resize;
 mod reverse_sequence;
+mod rotary_embedding;
 mod scatter;
 mod sequence;
 mod shape;
@@ -61,6 +66,7 @@ mod unique;
 mod where_;
 mod window;
 
+pub use attention::{Attention, AttentionSizes, Scores, mask_strides};
 pub use batch_norm::BatchNormalization;
 pub use binary::{Binary, BinaryFn};
 pub use cast::{BitCast, Cast};
@@ -74,6 +80,7 @@ pub use conv_transpose::ConvTranspose;
 pub use cosine_window::{CosineWindow, MelWeightMatrix};
 pub use custom::{Custom, CustomOp};
 pub use dft::{DFT, STFT};
+pub use einsum::{Einsum, EinsumLabels};
 pub use epilogue::Activation;
 pub use expand::{Expand, Tile};
 pub use eye_like::EyeLike;
@@ -81,7 +88,9 @@ pub use gather::{Gather, GatherElements, GatherND, position};
 pub use identity::Identity;
 pub use image::{ImageDecoder, PixelFormat};
 pub use layer_norm::{LayerNormalization, RmsNormalization};
+pub use linear_attention::{LinearAttention, LinearAttentionSizes};
 pub use matmul::MatMul;
+pub use matmul_integer::{MatMulInteger, QLinearMatMul};
 pub use ml::{Labels, PostTransform};
 pub use ml_features::{Features, Norm};
 pub use ml_linear::{LinearModel, SupportVectors, SvmClasses, SvmKernel, SvmOutput};
@@ -102,6 +111,7 @@ pub use resize::{
     AspectRatio, Coordinates, Interpolation, Resize, ResizedAxis, Rounding, to_floats,
 };
 pub use reverse_sequence::ReverseSequence;
+pub use rotary_embedding::RotaryEmbedding;
 pub use scatter::{Reduction, ScatterElements, ScatterND, TensorScatter};
 pub use sequence::Sequence;
 pub use shape::{Shape, Size};
@@ -145,6 +155,7 @@ macro_rules! ops {
 }
 ops!(
     BatchNormalization,
+    Attention,
     Binary,
     BitCast,
     Cast,
@@ -164,6 +175,7 @@ ops!(
     Expand,
     EyeLike,
     Features,
+    Einsum,
     Flatten,
     Gather,
     GatherElements,
@@ -174,6 +186,7 @@ ops!(
     ImageDecoder,
     LabelEncoder,
     LinearModel,
+    LinearAttention,
     Loop,
     MapOp,
     MatMul,
@@ -182,11 +195,13 @@ ops!(
     NonZero,
     OneHot,
     Optimizer,
+    MatMulInteger,
     Optional,
     Pad,
     Pointwise,
     Pool,
     QLinearConv,
+    QLinearMatMul,
     QuantizeLinear,
     Range,
     Recurrent,
@@ -196,6 +211,7 @@ ops!(
     ReverseSequence,
     RmsNormalization,
     STFT,
+    RotaryEmbedding,
     Scan,
     ScatterElements,
     ScatterND,

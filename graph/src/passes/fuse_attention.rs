@@ -96,7 +96,7 @@ fn same_heads(g: &GraphView<'_>, [q, k, v]: [ValueId; 3], trans_b: bool) -> bool
 mod tests {
     use crate::passes::testing::rewritten;
 
-    const PASSES: &[&str] = &["fuse_matmul", "fuse_attention", "drop_dead"];
+    const PASSES: &[&str] = &["transposes", "fuse_matmul", "fuse_attention", "drop_dead"];
 
     fn ops(text: &str) -> Vec<&'static str> {
         rewritten(PASSES, text).nodes().map(|(_, n)| n.op.name()).collect()

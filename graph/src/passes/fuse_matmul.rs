@@ -62,6 +62,36 @@ fn transposed(g: &GraphView<'_>, id: NodeId, op: &MatMul) -> Option<Rewrite> {
     p.finish(&[y])
 }
 
+/// Product of an operand that is a number times something else, which nobody else reads.
+fn scaled_operand(g: &GraphView<'_>, id: NodeId, op: &MatMul) -> Option<Rewrite> {
+    let mut inputs = g.node(id).inputs.clone();
+    if !is_f32(g, inputs[0]?) {
+        return None;
+    }
+    let mut alpha = op.alpha;
+    for input in inputs.iter_mut().take(2) {
+        let v = (*input)?;
+        let Some((x, factor)) = times_number(g, v) else { continue };
+        if g.single_use(v) && g.fact(x).rank() == g.fact(v).rank() {
+            (*input, alpha) = (Some(x), alpha * factor);
+        }
+    }
+    let changed = inputs != g.node(id).inputs && alpha.is_finite();
+    changed.then(|| with_inputs(g, MatMul { alpha, ..op.clone() }, &inputs)).flatten()
+}
+
+/// x and c, if `v` is c · x or x / (1/c).
+fn times_number(g: &GraphView<'_>, v: ValueId) -> Option<(ValueId, f32)> {
+    let Node { op: Op::Binary(Binary(f)), inputs, .. } = g.made_by(v)? else { return None };
+    let (a, b) = (inputs[0]?, inputs[1]?);
+    match (f, g.scalar(a), g.scalar(b)) {
+        (BinaryFn::Mul, None, Some(c)) => Some((a, c)),
+        (BinaryFn::Mul, Some(c), None) => Some((b, c)),
+        (BinaryFn::Div, None, Some(c)) => Some((a, 1.0 / c)),
+        _ => None,
+    }
+}
+
 fn with_inputs(g: &GraphView<'_>, op: MatMul, inputs: &[Option<ValueId>]) -> Option<Rewrite> {
     let mut p = g.patch();
     let y = p.push(op, inputs, 1)?[0];
@@ -92,14 +122,7 @@ fn sum(g: &GraphView<'_>, id: NodeId, product: ValueId, other: ValueId) -> Optio
 
 /// A number times the product.
 fn scaled(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
-    let (a, b) = (g.input(id, 0)?, g.input(id, 1)?);
-    let division = matches!(g.op(id), Op::Binary(Binary(BinaryFn::Div)));
-    let (product, factor) = match (g.scalar(a), g.scalar(b)) {
-        (None, Some(c)) if division => (a, 1.0 / c),
-        (None, Some(c)) => (a, c),
-        (Some(c), None) if !division => (b, c),
-        _ => return None,
-    };
+    let (product, factor) = times_number(g, g.output(id, 0)?)?;
     let (op, node) = plain(g, product)?;
     // A constant of higher rank would add axes.
     let same = g.fact(g.output(id, 0)?).rank()? == g.fact(product).rank()?;

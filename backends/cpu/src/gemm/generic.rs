@@ -10,6 +10,8 @@ use crate::simd::Isa;
 pub trait Number: Copy + Send + Sync + 'static {
     /// Nothing.
     const ZERO: Self;
+    /// One.
+    const ONE: Self;
     /// `self · b + c`
     fn mul_add(self, b: Self, c: Self) -> Self;
 }
@@ -18,6 +20,7 @@ macro_rules! numbers {
     ($($T:ty: $x:ident, $b:ident, $c:ident => $e:expr;)*) => {
         $(impl Number for $T {
             const ZERO: $T = 0 as $T;
+            const ONE: $T = 1 as $T;
             #[inline(always)]
             fn mul_add(self, $b: $T, $c: $T) -> $T {
                 let $x = self;

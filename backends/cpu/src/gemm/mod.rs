@@ -19,7 +19,7 @@ use crate::math::Activation;
 use crate::par;
 use crate::pool::with_scratch;
 use crate::simd::{F32s, Isa, MatMut, Simd};
-use pack::{PanelPlan, Panels};
+pub(crate) use pack::{PanelPlan, Panels};
 use std::ops::Range;
 use std::sync::OnceLock;
 use tile::{Shape, Start, Store};

@@ -23,22 +23,28 @@ use crate::{convert, par};
 
 /// Sizes and places of every matrix of a batched product.
 #[derive(Clone, Debug)]
-struct Plan {
-    m: usize,
-    n: usize,
-    k: usize,
+pub(super) struct Plan {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
     /// Elements from one row of op(a) to the next, and from one column to the next.
-    a: [usize; 2],
+    pub a: [usize; 2],
     /// The same of op(b).
-    b: [usize; 2],
+    pub b: [usize; 2],
     /// Axes of the batch: size, step in a, step in b (0 where broadcast).
     batch: SmallVec<[[usize; 3]; 4]>,
     /// Products in the batch.
-    count: usize,
+    pub count: usize,
 }
 
 impl Plan {
+    /// One product of all rows where every matrix of the batch meets the same b.
     fn new(op: &MatMul, a: &[usize], b: &[usize]) -> Result<Plan, Reason> {
+        Ok(Plan::unfolded(op, a, b)?.folded(op.trans_a))
+    }
+
+    /// One product for each matrix of the batch.
+    pub fn unfolded(op: &MatMul, a: &[usize], b: &[usize]) -> Result<Plan, Reason> {
         let (mut a, mut b): (Sizes, Sizes) = (a.into(), b.into());
         if a.is_empty() || b.is_empty() {
             return Err(invalid!("a product of shapes {a:?} and {b:?}"));
@@ -71,10 +77,9 @@ impl Plan {
             (a_next, b_next) = (a_next * sa, b_next * sb);
         }
         let count = batch.iter().map(|d| d[0]).product();
-        Ok(Plan { m, n, k, a: a_step, b: b_step, batch, count }.folded(op.trans_a))
+        Ok(Plan { m, n, k, a: a_step, b: b_step, batch, count })
     }
 
-    /// One product of all rows where every matrix of the batch meets the same b.
     fn folded(mut self, trans_a: bool) -> Plan {
         if !trans_a && self.batch.iter().all(|d| d[2] == 0) {
             self.m *= self.count;
@@ -85,7 +90,7 @@ impl Plan {
     }
 
     /// Where the matrices of product `i` begin in a and in b.
-    fn at(&self, mut i: usize) -> (usize, usize) {
+    pub fn at(&self, mut i: usize) -> (usize, usize) {
         let (mut a, mut b) = (0, 0);
         for &[size, step_a, step_b] in self.batch.iter().rev() {
             a += i % size * step_a;
@@ -114,11 +119,11 @@ pub(super) fn compile(op: &MatMul, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     }
     let alpha = f64::from(op.alpha);
     Ok(match dtype {
-        DType::F64 => Kernel::new(move |args| generic(isa, &plan, [1.0, alpha], args)),
-        DType::I32 => Kernel::new(move |args| generic(isa, &plan, [1i32; 2], args)),
-        DType::I64 => Kernel::new(move |args| generic(isa, &plan, [1i64; 2], args)),
-        DType::U32 => Kernel::new(move |args| generic(isa, &plan, [1u32; 2], args)),
-        DType::U64 => Kernel::new(move |args| generic(isa, &plan, [1u64; 2], args)),
+        DType::F64 => Kernel::new(move |args| generic(isa, &plan, alpha, args)),
+        DType::I32 => Kernel::new(move |args| generic(isa, &plan, 1i32, args)),
+        DType::I64 => Kernel::new(move |args| generic(isa, &plan, 1i64, args)),
+        DType::U32 => Kernel::new(move |args| generic(isa, &plan, 1u32, args)),
+        DType::U64 => Kernel::new(move |args| generic(isa, &plan, 1u64, args)),
         dtype => return Err(unsupported!("a product of {dtype} matrices is not supported")),
     })
 }
@@ -275,7 +280,7 @@ impl Product {
 fn generic<T: Number + Element>(
     isa: Isa,
     plan: &Plan,
-    [one, alpha]: [T; 2],
+    alpha: T,
     args: &mut Args<'_>,
 ) -> Result<(), Reason> {
     let (a, b) = (args.input(0)?.as_slice::<T>(), args.input(1)?.as_slice::<T>());
@@ -289,7 +294,7 @@ fn generic<T: Number + Element>(
         let (a, b) = ((&a[a0..], (a_row, a_col)), (&b[b0..], (b_row, b_col)));
         gemm_generic(isa, sizes, a, b, Write::Set, y).map_err(limit)?;
     }
-    if alpha != one || bias.is_some() {
+    if alpha != T::ONE || bias.is_some() {
         let bias = bias.map_or(&[][..], Tensor::as_slice::<T>);
         for y in y.chunks_mut(n) {
             for (j, y) in y.iter_mut().enumerate() {
@@ -299,7 +304,7 @@ fn generic<T: Number + Element>(
         }
     }
     if let Some(residual) = residual {
-        y.iter_mut().zip(residual.as_slice::<T>()).for_each(|(y, &x)| *y = y.mul_add(one, x));
+        y.iter_mut().zip(residual.as_slice::<T>()).for_each(|(y, &x)| *y = y.mul_add(T::ONE, x));
     }
     Ok(())
 }

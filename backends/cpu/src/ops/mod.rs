@@ -1,5 +1,7 @@
 //! One file per operator, named as in `rinfer_graph::ops`: how it runs on this backend.
 
+mod attention;
+mod attention_plain;
 mod batch_norm;
 mod binary;
 mod cast;
@@ -12,6 +14,7 @@ mod copy;
 mod cosine_window;
 mod custom;
 mod dft;
+mod einsum;
 mod expand;
 mod fft;
 mod fold;
@@ -22,7 +25,9 @@ mod jpeg;
 mod jpeg_pixels;
 mod lanes;
 mod layer_norm;
+mod linear_attention;
 mod matmul;
+mod matmul_integer;
 mod ml;
 mod ml_features;
 mod ml_forest;
@@ -43,6 +48,7 @@ mod reduce;
 mod reduce_exact;
 mod resize;
 mod reverse_sequence;
+mod rotary_embedding;
 mod scatter;
 mod sequence;
 mod slice;
@@ -77,6 +83,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Col2Im(op) => col2im::compile(op, cx),
         Op::Compress(op) => text::moves(cx, |cx| compress::compile(op, cx)),
         Op::Concat(op) => text::moves(cx, |cx| concat::compile(op, cx)),
+        Op::Attention(op) => attention::compile(op, cx),
         Op::Conv(op) => conv::compile(op, cx),
         Op::CosineWindow(op) => cosine_window::compile(op),
         Op::Custom(op) => custom::compile(op),
@@ -86,6 +93,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Expand(op) => text::moves(cx, |cx| expand::compile(op, cx)),
         Op::EyeLike(op) => trilu::compile_eye(op, cx),
         Op::Features(op) => ml_features::compile(op),
+        Op::Einsum(op) => einsum::compile(op, cx),
         Op::Flatten(_) => Ok(Kernel::view()),
         Op::Gather(op) => text::moves(cx, |cx| gather::compile(op, cx)),
         Op::GatherElements(op) => text::moves(cx, |cx| gather::compile_elements(op, cx)),
@@ -96,16 +104,19 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::LabelEncoder(op) => ml_maps::compile_encoder(op),
         Op::LinearModel(op) => ml_linear::compile(op),
         Op::MapOp(op) => ml_maps::compile(op),
+        Op::LinearAttention(op) => linear_attention::compile(op, cx),
         Op::MatMul(op) => matmul::compile(op, cx),
         Op::MelWeightMatrix(op) => cosine_window::compile_mel(op),
         Op::NonMaxSuppression(op) => non_max_suppression::compile(op, cx),
         Op::NonZero(op) => compress::compile_non_zero(op, cx),
         Op::OneHot(op) => text::moves(cx, |cx| one_hot::compile(op, cx)),
         Op::Optimizer(op) => training::compile(op),
+        Op::MatMulInteger(_) => matmul_integer::compile(cx),
         Op::Optional(op) => optional::compile(op),
         Op::Pad(op) => text::moves(cx, |cx| pad::compile(op, cx)),
         Op::Pointwise(op) => pointwise::compile(op, cx),
         Op::Pool(op) => pool::compile(op, cx),
+        Op::QLinearMatMul(_) => matmul_integer::compile_qlinear(cx),
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
         Op::Range(op) => range::compile(op, cx),
         Op::Recurrent(op) => recurrent::compile(op, cx),
@@ -117,6 +128,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::STFT(_) => dft::compile_stft(cx),
         Op::ScatterElements(op) => scatter::compile_elements(op, cx),
         Op::ScatterND(op) => scatter::compile_nd(op, cx),
+        Op::RotaryEmbedding(op) => rotary_embedding::compile(op, cx),
         Op::Sequence(op) => sequence::compile(op, cx),
         Op::Shape(_) => identity::known_output(cx),
         Op::Size(_) => identity::known_output(cx),

@@ -1,0 +1,291 @@
+//! A block of queries against all its keys.
+//!
+//! Everything is held transposed, queries across: Sᵀ[key, query] = K·Qᵀ comes out of the tiles as
+//! the very panel that Oᵀ[v, query] += Vᵀ·Pᵀ reads, and softmax runs down the columns, a vector of
+//! queries at a time.
+
+use super::{Job, Mask, MaskData, Place};
+use crate::gemm::Panels;
+use crate::gemm::tile::{Start, Store, tile, tile_rows, tile_vectors};
+use crate::math::{exp, tanh};
+use crate::pool::with_scratch;
+use crate::simd::{F32s, I32s, Isa, MAX_LANES, Mask as _, MatMut, Simd};
+
+/// Keys in a block, rounded to whole panels: scores and outputs of a block stay in L1.
+const KEYS: usize = 128;
+
+/// Packed operands of one head.
+pub(super) struct Packed<'a> {
+    pub k: Panels<'a>,
+    pub v: Panels<'a>,
+    pub q: Panels<'a>,
+}
+
+/// Computes the rows `y` of block `p` of queries.
+pub(super) fn run(
+    job: &Job<'_>,
+    isa: Isa,
+    packed: &Packed<'_>,
+    place: Place,
+    p: usize,
+    y: MatMut<'_, f32>,
+) -> Result<(), String> {
+    // Scores, outputs, a piece of the mask, maxima and sums.
+    let width = packed.q.plan().lanes(0).len().next_multiple_of(MAX_LANES);
+    let room = (2 * KEYS + job.v_head + 2) * width;
+    with_scratch(room, |scratch| queries(isa, job, packed, place, p, scratch, y))
+}
+
+/// Queries `first..first + count` of a head, `width` columns with padding.
+#[derive(Clone, Copy)]
+struct Block {
+    place: Place,
+    first: usize,
+    count: usize,
+    width: usize,
+}
+
+crate::simd_fn! {
+    fn queries(
+        s: S,
+        job: &Job<'_>,
+        packed: &Packed<'_>,
+        place: Place,
+        p: usize,
+        scratch: &mut [f32],
+        y: MatMut<'_, f32>,
+    ) {
+        let lanes = packed.q.plan().lanes(p);
+        let width = lanes.len().next_multiple_of(S::LANES);
+        let block = Block { place, first: lanes.start, count: lanes.len(), width };
+        let rows = tile_rows::<S>();
+        debug_assert!(width <= tile_vectors::<S>() * S::LANES);
+        let (scores, rest) = scratch.split_at_mut(KEYS * width);
+        let (staged, rest) = rest.split_at_mut(KEYS * width);
+        let (out, rest) = rest.split_at_mut(job.v_head * width);
+        let (max, sum) = rest[..2 * width].split_at_mut(width);
+        max.fill(f32::NEG_INFINITY);
+        sum.fill(0.0);
+        out.fill(0.0);
+        let q = packed.q.steps(p, 0..job.head);
+        let seen = job.seen(place.batch, lanes.start, lanes.end);
+        let mut at = seen.start / rows * rows;
+        while at < seen.end {
+            let end = (at + KEYS / rows * rows).min(seen.end);
+            let keys = at..end;
+            let scores = &mut scores[..keys.len() * width];
+            let store = Store { alpha: job.scale, start: Start::Zero, clip: None };
+            let mut row = at;
+            while row < end {
+                let panel = packed.k.plan().lanes(row / rows);
+                let k = packed.k.steps(row / rows, 0..job.head);
+                // The last panel that is seen may reach beyond the keys: it is computed whole.
+                let n = panel.len().min(KEYS);
+                if row + n <= end {
+                    let part = &mut scores[(row - at) * width..][..n * width];
+                    tile(s, k, q, &mut MatMut::new(part, n, width, width), store);
+                } else {
+                    let part = &mut staged[..n * width];
+                    tile(s, k, q, &mut MatMut::new(part, n, width, width), store);
+                    let keep = (end - row) * width;
+                    scores[(row - at) * width..][..keep].copy_from_slice(&part[..keep]);
+                }
+                row += n;
+            }
+            if job.softcap > 0.0 {
+                cap(s, job.softcap, scores);
+            }
+            add_mask(s, &job.mask, block, at, staged, scores);
+            hide(s, job, block, at, scores);
+            softmax(s, width, scores, out, (&mut *max, &mut *sum));
+            let store = Store { alpha: 1.0, start: Start::Load, clip: None };
+            let mut panel = 0;
+            while panel < packed.v.plan().count() {
+                let lanes = packed.v.plan().lanes(panel);
+                let part = &mut out[lanes.start * width..][..lanes.len() * width];
+                let v = packed.v.steps(panel, keys.clone());
+                tile(s, v, scores, &mut MatMut::new(part, lanes.len(), width, width), store);
+                panel += 1;
+            }
+            at = end;
+        }
+        finish(s, block, sum, out, y);
+    }
+}
+
+/// `x = c · tanh(x / c)`
+#[inline(always)]
+fn cap<S: Simd>(s: S, c: f32, x: &mut [f32]) {
+    let (c, inverse) = (s.splat(c), s.splat(1.0 / c));
+    for x in x.chunks_exact_mut(S::LANES) {
+        (tanh(s, s.load(x) * inverse) * c).store(x);
+    }
+}
+
+/// Adds the mask to the scores of keys from `at` on.
+#[inline(always)]
+fn add_mask<S: Simd>(
+    s: S,
+    mask: &Mask<'_>,
+    block: Block,
+    at: usize,
+    staged: &mut [f32],
+    scores: &mut [f32],
+) {
+    let (width, keys) = (block.width, scores.len() / block.width);
+    let Place { batch, head } = block.place;
+    let start = batch * mask.steps[0] + head * mask.steps[1] + at;
+    if matches!(mask.data, MaskData::None) {
+        return;
+    }
+    let one = mask.steps[2] == 0;
+    let rows = if one { 1 } else { block.count };
+    for i in 0..rows {
+        let from = start + (block.first + i) * mask.steps[2];
+        let staged = &mut staged[i * keys..][..keys];
+        match mask.data {
+            MaskData::None => {}
+            MaskData::Add(x) => staged.copy_from_slice(&x[from..from + keys]),
+            MaskData::Keep(x) => {
+                for (y, &x) in staged.iter_mut().zip(&x[from..from + keys]) {
+                    *y = if x != 0 { 0.0 } else { f32::NEG_INFINITY };
+                }
+            }
+        }
+    }
+    if one {
+        for (row, &x) in scores.chunks_exact_mut(width).zip(&staged[..keys]) {
+            let x = s.splat(x);
+            for y in row.chunks_exact_mut(S::LANES) {
+                bias(s, s.load(y), x).store(y);
+            }
+        }
+        return;
+    }
+    let mut i = 0;
+    while i < block.count {
+        let have = (block.count - i).min(S::LANES);
+        let mut j = 0;
+        while j < keys {
+            let mut part = [s.zero(); MAX_LANES];
+            let steps = (keys - j).min(S::LANES);
+            for r in 0..have {
+                part[r] = s.load_partial(&staged[(i + r) * keys + j..][..steps], 0.0);
+            }
+            s.transpose(&mut part);
+            for r in 0..steps {
+                let y = &mut scores[(j + r) * width + i..];
+                bias(s, s.load(y), part[r]).store(y);
+            }
+            j += S::LANES;
+        }
+        i += S::LANES;
+    }
+}
+
+/// `x + b`; -∞ wherever `b` is, whatever `x`.
+#[inline(always)]
+fn bias<S: Simd>(s: S, x: S::F32, b: S::F32) -> S::F32 {
+    let hidden = s.splat(f32::NEG_INFINITY);
+    b.eq(hidden).select(hidden, x + b)
+}
+
+/// -∞ for keys outside a query's window.
+#[inline(always)]
+fn hide<S: Simd>(s: S, job: &Job<'_>, block: Block, at: usize, scores: &mut [f32]) {
+    if job.left.is_none() && job.right.is_none() {
+        return;
+    }
+    let start = job.offset(block.place.batch) + block.first as isize;
+    let far =
+        |n: Option<usize>| n.map_or(isize::MAX / 4, |n| n.min(isize::MAX as usize / 4) as isize);
+    let (left, right) = (far(job.left), far(job.right));
+    for (j, row) in scores.chunks_exact_mut(block.width).enumerate() {
+        let j = (at + j) as isize - start;
+        // Query c sees key j if j - right ≤ c ≤ j + left.
+        let (lo, hi) = (j - right, j + left);
+        if lo <= 0 && hi >= block.count as isize {
+            continue;
+        }
+        let ends = |x: isize| s.splat_i32(x.clamp(-1, 1 << 20) as i32);
+        let (lo, hi) = (ends(lo - 1), ends(hi + 1));
+        let mut c = 0;
+        for y in row.chunks_exact_mut(S::LANES) {
+            let at = s.iota() + s.splat_i32(c);
+            let seen = at.gt(lo) & hi.gt(at);
+            seen.select(s.load(y), s.splat(f32::NEG_INFINITY)).store(y);
+            c += S::LANES as i32;
+        }
+    }
+}
+
+/// Scores become exponentials; sums and outputs so far are scaled to the new maximum.
+#[inline(always)]
+fn softmax<S: Simd>(
+    s: S,
+    width: usize,
+    scores: &mut [f32],
+    out: &mut [f32],
+    (max, sum): (&mut [f32], &mut [f32]),
+) {
+    let mut c = 0;
+    while c < width {
+        let old = s.load(&max[c..]);
+        let (mut a, mut b) = (old, old);
+        let mut pairs = scores.chunks_exact(2 * width);
+        for pair in &mut pairs {
+            a = s.load(&pair[c..]).max(a);
+            b = s.load(&pair[width + c..]).max(b);
+        }
+        let last = pairs.remainder();
+        if !last.is_empty() {
+            a = s.load(&last[c..]).max(a);
+        }
+        let new = a.max(b);
+        // Where everything is -∞ so far, 0 stands for the maximum: every exponential is 0.
+        let hidden = s.splat(f32::NEG_INFINITY);
+        let base = new.eq(hidden).select(s.zero(), new);
+        let scale = exp(s, old - base);
+        let mut total = s.load(&sum[c..]) * scale;
+        for row in scores.chunks_exact_mut(width) {
+            let e = exp(s, s.load(&row[c..]) - base);
+            total = total + e;
+            e.store(&mut row[c..]);
+        }
+        total.store(&mut sum[c..]);
+        new.store(&mut max[c..]);
+        if !scale.eq(s.splat(1.0)).all() {
+            for row in out.chunks_exact_mut(width) {
+                (s.load(&row[c..]) * scale).store(&mut row[c..]);
+            }
+        }
+        c += S::LANES;
+    }
+}
+
+/// Divides by the sums and writes rows; a query that saw nothing gets zeros.
+#[inline(always)]
+fn finish<S: Simd>(s: S, block: Block, sum: &[f32], out: &[f32], mut y: MatMut<'_, f32>) {
+    let (width, v_head) = (block.width, y.cols());
+    let mut i = 0;
+    while i < block.count {
+        let total = s.load(&sum[i..]);
+        let empty = total.eq(s.zero());
+        let factor = empty.select(s.zero(), s.splat(1.0) / total);
+        let have = (block.count - i).min(S::LANES);
+        let mut d = 0;
+        while d < v_head {
+            let steps = (v_head - d).min(S::LANES);
+            let mut part = [s.zero(); MAX_LANES];
+            for r in 0..steps {
+                part[r] = s.load(&out[(d + r) * width + i..]) * factor;
+            }
+            s.transpose(&mut part);
+            for r in 0..have {
+                part[r].store_partial(&mut y.row(i + r)[d..d + steps]);
+            }
+            d += S::LANES;
+        }
+        i += S::LANES;
+    }
+}

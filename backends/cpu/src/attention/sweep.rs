@@ -1,0 +1,124 @@
+//! One query: a sweep over the keys, softmax, a sweep over the values.
+
+use super::{Job, MaskData, Place};
+use crate::math::exp;
+use crate::pool::with_scratch;
+use crate::simd::{F32s, Isa};
+
+/// Computes one row of the result.
+pub(super) fn query(
+    job: &Job<'_>,
+    isa: Isa,
+    place: Place,
+    query: usize,
+    y: &mut [f32],
+) -> Result<(), String> {
+    let Place { batch, head } = place;
+    let seen = job.seen(batch, query, query + 1);
+    let group = job.q_heads / job.kv_heads.max(1);
+    let from = |steps: usize, data: &[f32]| (seen.start * steps).min(data.len());
+    let q = &job.q.head(batch, head)[query * job.q.steps.position..][..job.head];
+    let (k, v) = (job.k.head(batch, head / group), job.v.head(batch, head / group));
+    let (k_step, v_step) = (job.k.steps.position, job.v.steps.position);
+    let (k, v) = (&k[from(k_step, k)..], &v[from(v_step, v)..]);
+    with_scratch(seen.len(), |scores| {
+        products(isa, q, k, k_step, job.scale, scores);
+        if job.softcap > 0.0 {
+            let c = job.softcap;
+            scores.iter_mut().for_each(|x| *x = c * (*x / c).tanh());
+        }
+        let [b, h, i] = job.mask.steps;
+        let at = batch * b + head * h + query * i + seen.start;
+        match job.mask.data {
+            MaskData::None => {}
+            MaskData::Add(x) => {
+                for (y, &x) in scores.iter_mut().zip(&x[at..]) {
+                    *y = if x == f32::NEG_INFINITY { x } else { *y + x };
+                }
+            }
+            MaskData::Keep(x) => {
+                for (y, &x) in scores.iter_mut().zip(&x[at..]) {
+                    *y = if x != 0 { *y } else { f32::NEG_INFINITY };
+                }
+            }
+        }
+        let total = exponentials(isa, scores);
+        let factor = if total == 0.0 { 0.0 } else { 1.0 / total };
+        mean(isa, scores, v, v_step, factor, y);
+    })
+}
+
+crate::simd_fn! {
+    /// `y[j] = scale · q · k[j]`
+    fn products(s: S, q: &[f32], k: &[f32], step: usize, scale: f32, y: &mut [f32]) {
+        for (j, y) in y.iter_mut().enumerate() {
+            let k = &k[j * step..][..q.len()];
+            let (mut a, mut b) = (s.zero(), s.zero());
+            let (mut qs, mut ks) = (q.chunks_exact(2 * S::LANES), k.chunks_exact(2 * S::LANES));
+            for (q, k) in (&mut qs).zip(&mut ks) {
+                a = s.load(q).mul_add(s.load(k), a);
+                b = s.load(&q[S::LANES..]).mul_add(s.load(&k[S::LANES..]), b);
+            }
+            let rest = qs.remainder().chunks(S::LANES).zip(ks.remainder().chunks(S::LANES));
+            for (q, k) in rest {
+                a = s.load_partial(q, 0.0).mul_add(s.load_partial(k, 0.0), a);
+            }
+            *y = (a + b).reduce_add() * scale;
+        }
+    }
+}
+
+crate::simd_fn! {
+    /// `x = exp(x - max x)`, and their sum; zeros if all are -∞.
+    fn exponentials(s: S, x: &mut [f32]) -> f32 {
+        let mut max = s.splat(f32::NEG_INFINITY);
+        let mut xs = x.chunks_exact(S::LANES);
+        for x in &mut xs {
+            max = s.load(x).max(max);
+        }
+        let max = s.load_partial(xs.remainder(), f32::NEG_INFINITY).max(max).reduce_max();
+        let base = s.splat(if max == f32::NEG_INFINITY { 0.0 } else { max });
+        let mut sum = s.zero();
+        let mut xs = x.chunks_exact_mut(S::LANES);
+        for x in &mut xs {
+            let e = exp(s, s.load(x) - base);
+            sum = sum + e;
+            e.store(x);
+        }
+        let x = xs.into_remainder();
+        let e = exp(s, s.load_partial(x, f32::NEG_INFINITY) - base);
+        e.store_partial(x);
+        (sum + e).reduce_add()
+    }
+}
+
+crate::simd_fn! {
+    /// `y = factor · Σ p[j] · v[j]`
+    fn mean(s: S, p: &[f32], v: &[f32], step: usize, factor: f32, y: &mut [f32]) {
+        let mut d = 0;
+        while d < y.len() {
+            let mut sums = [s.zero(); 4];
+            let n = (y.len() - d).min(4 * S::LANES);
+            if n == 4 * S::LANES {
+                for (j, &p) in p.iter().enumerate() {
+                    let (v, p) = (&v[j * step + d..][..4 * S::LANES], s.splat(p));
+                    for (c, sum) in sums.iter_mut().enumerate() {
+                        *sum = s.load(&v[c * S::LANES..]).mul_add(p, *sum);
+                    }
+                }
+            } else {
+                for (j, &p) in p.iter().enumerate() {
+                    let (v, p) = (&v[j * step + d..][..n], s.splat(p));
+                    for (v, sum) in v.chunks(S::LANES).zip(&mut sums) {
+                        *sum = s.load_partial(v, 0.0).mul_add(p, *sum);
+                    }
+                }
+            }
+            let y = y[d..][..n].chunks_mut(S::LANES);
+            for (y, sum) in y.zip(sums) {
+                (sum * s.splat(factor)).store_partial(y);
+            }
+            d += n;
+        }
+    }
+}
