@@ -167,6 +167,7 @@ mod tests {
     use super::*;
     use crate::eval::testing::{run_opt, run1};
     use crate::simd::Isa;
+    use rinfer_graph::ops::STFT;
 
     fn dft(op: DFT, x: Tensor, length: Option<i64>, axis: i64) -> Tensor {
         let length = length.map(|n| Tensor::scalar(n).into());
