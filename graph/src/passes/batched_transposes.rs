@@ -22,7 +22,10 @@ pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
     if r < 3 || to.len() != r {
         return None;
     }
-    let kept = (0..r - 2).all(|i| from[i].same(&to[i]));
+    // One size that is not known follows from the others: the number of elements is the same.
+    let kept = (0..r - 2).filter(|&i| !from[i].same(&to[i])).count();
+    let unknown = |i: usize| from[i].value().is_none() && to[i].value().is_none();
+    let kept = kept == 0 || (kept == 1 && (0..r - 2).all(|i| from[i].same(&to[i]) || unknown(i)));
     let (m, n) = (&from[r - 2], &from[r - 1]);
     let swapped = to[r - 2].same(n) && to[r - 1].same(m);
     if !(kept && swapped && mid[1].same(m) && mid[2].same(n)) {

@@ -7,7 +7,7 @@
 use super::pattern::{binary, is_f32, unary};
 use super::{GraphView, Rewrite};
 use crate::ops::{Attention, BinaryFn, MatMul, Softmax, SoftmaxKind, Transpose, UnaryFn};
-use crate::{Node, NodeId, Op, ValueId};
+use crate::{Dim, Node, NodeId, Op, ValueId};
 
 pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
     let Op::MatMul(MatMul { trans_a: false, trans_b: false, alpha: 1.0, activation: None }) =
@@ -79,12 +79,19 @@ fn scores(g: &GraphView<'_>, x: ValueId) -> Option<(ValueId, Option<ValueId>)> {
     }
 }
 
-/// Whether batch and heads of all three are the same, so that nothing is broadcast.
+/// Whether batch and heads of all three may be the same, and head sizes are.
+///
+/// Where a size is not known, Attention itself refuses sizes that do not fit when it runs. A 1
+/// against something else is a broadcast that somebody meant: that stays a product.
 fn same_heads(g: &GraphView<'_>, [q, k, v]: [ValueId; 3], trans_b: bool) -> bool {
+    let may_be_same = |a: &Dim, b: &Dim| {
+        let numbers = a.value().is_some() && b.value().is_some();
+        a.same(b) || !(numbers || a.is(1) || b.is(1))
+    };
     let check = || {
         let (q, k, v) = (g.fact(q).shape()?, g.fact(k).shape()?, g.fact(v).shape()?);
         let (size, keys) = if trans_b { (&k[3], &k[2]) } else { (&k[2], &k[3]) };
-        let same = (0..2).all(|i| q[i].same(&k[i]) && q[i].same(&v[i]));
+        let same = (0..2).all(|i| may_be_same(&q[i], &k[i]) && may_be_same(&q[i], &v[i]));
         let sizes = q[3].size()? > 0 && size.size()? == q[3].size()?;
         let certain = keys.value().is_none() || v[2].value().is_none() || keys == &v[2];
         Some(same && sizes && certain)

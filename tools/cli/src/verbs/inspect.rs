@@ -25,7 +25,7 @@ pub fn inspect(args: &InspectArgs, print: &PrintArgs) -> Result<()> {
     context::check_dims(&args.model, args.untrusted, &dims)?;
     let model = context::open(&args.model, args.untrusted, &dims)?;
     if args.graph == Some(GraphChoice::File) {
-        print!("{}", model.graph());
+        print!("{:#}", model.graph());
         return Ok(());
     }
     let constants = constants(model.graph());
@@ -35,7 +35,7 @@ pub fn inspect(args: &InspectArgs, print: &PrintArgs) -> Result<()> {
     let head = head(&model);
     let session = Session::builder().build(model).map_err(|e| Failure::load(&args.model, e))?;
     if args.graph == Some(GraphChoice::Optimized) {
-        print!("{}", session.graph());
+        print!("{:#}", session.graph());
         return Ok(());
     }
     let optimized = count_ops(session.graph());
