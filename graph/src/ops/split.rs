@@ -12,8 +12,8 @@ use crate::{Dim, Fact, Facts, Reason, invalid};
 pub struct Split {
     /// The axis that is cut.
     pub axis: Axis,
-    /// Without input 1: cut into this many pieces of equal size, the last one smaller if it must
-    /// be. `None` cuts into as many equal pieces as there are outputs.
+    /// Without input 1: cut into this many pieces of equal size, the last ones smaller if they
+    /// must be. `None` cuts into as many equal pieces as there are outputs.
     pub num_outputs: Option<usize>,
 }
 
@@ -49,11 +49,9 @@ impl Split {
             return Err(invalid!("size {total} cannot be cut into {n} equal pieces"));
         }
         let piece = total / n + i64::from(total % n != 0);
-        let last = total - piece * (n - 1);
-        if last < 0 {
-            return Err(invalid!("size {total} cannot be cut into {n} pieces of {piece}"));
-        }
-        Ok((1..=n).map(|i| Dim::N(if i == n { last } else { piece })).collect())
+        // As NumPy's slices do: pieces beyond the end are empty.
+        let left = |i: i64| (total - piece.saturating_mul(i)).clamp(0, piece);
+        Ok((0..n).map(|i| Dim::N(left(i))).collect())
     }
 
     pub(super) fn infer(&self, inputs: &Inputs<'_>) -> Result<Facts, Reason> {
@@ -108,7 +106,7 @@ mod tests {
     #[test]
     fn the_last_of_num_outputs_may_be_smaller() {
         check(Some(3), 7, 3, "[3, 3, 1]");
-        check(Some(4), 5, 4, "size 5 cannot be cut into 4 pieces of 2");
+        check(Some(4), 5, 4, "[2, 2, 1, 0]");
         check(None, 7, 3, "size 7 cannot be cut into 3 equal pieces");
         check(None, 6, 3, "[2, 2, 2]");
     }

@@ -1,9 +1,10 @@
 //! Trilu and EyeLike: rows of matrices, cut or marked at a diagonal.
+use bytemuck::Zeroable;
 use half::{bf16, f16};
 use rinfer_graph::ops::{EyeLike, Trilu};
 use rinfer_graph::{Bool, Element, Reason, invalid, unsupported, with_width};
 
-use super::copy::{Word, by_rows};
+use super::copy::by_rows;
 use crate::kernel::{Cx, Kernel};
 
 /// The column of row `i` on diagonal `k`, between 0 and `cols`.
@@ -29,19 +30,14 @@ pub(super) fn compile(op: &Trilu, cx: &Cx<'_>) -> Result<Kernel, Reason> {
                     if let Some(x) = x {
                         y.copy_from_slice(&x[row * cols..][..cols]);
                     }
-                    cut(y, column(row % rows, k, cols), upper);
+                    // The lower triangle keeps the diagonal's column too.
+                    let first = column(row % rows, if upper { k } else { k.saturating_add(1) }, cols);
+                    y[if upper { 0..first } else { first..cols }].fill(W::zeroed());
                 }
             })
         });
         Ok(kernel.in_place(&[0]))
     }, else Err(invalid!("{dtype} does not move by itself")))
-}
-
-/// Zeros on the side of the diagonal that is not kept.
-fn cut<W: Word>(row: &mut [W], diagonal: usize, upper: bool) {
-    let cols = row.len();
-    let zeros = if upper { 0..diagonal } else { diagonal.saturating_add(1).min(cols)..cols };
-    row[zeros].fill(W::zeroed());
 }
 
 pub(super) fn compile_eye(op: &EyeLike, cx: &Cx<'_>) -> Result<Kernel, Reason> {
@@ -82,4 +78,40 @@ pub(super) fn compile_eye(op: &EyeLike, cx: &Cx<'_>) -> Result<Kernel, Reason> {
         u32 = 1,
         u64 = 1
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::testing::run1;
+    use crate::simd::Isa;
+    use rinfer_graph::Tensor;
+
+    fn check(upper: bool, k: i64, expected: [i8; 6]) {
+        let x = Tensor::from_slice(&[2, 3], &[1i8, 2, 3, 4, 5, 6]);
+        let y = run1(Isa::best(), Trilu { upper }, &[x, Tensor::scalar(k)]).unwrap();
+        assert_eq!(y.as_slice::<i8>(), expected);
+    }
+
+    #[test]
+    fn triangles_begin_at_the_diagonal() {
+        check(true, 0, [1, 2, 3, 0, 5, 6]);
+        check(true, 2, [0, 0, 3, 0, 0, 0]);
+        check(true, i64::MIN, [1, 2, 3, 4, 5, 6]);
+        check(false, 0, [1, 0, 0, 4, 5, 0]);
+        check(false, -1, [0, 0, 0, 4, 0, 0]);
+        check(false, i64::MIN, [0; 6]);
+        check(false, i64::MAX, [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn ones_stand_on_the_diagonal() {
+        let eye = |k| {
+            let op = EyeLike { dtype: None, k };
+            run1(Isa::best(), op, &[Tensor::from_slice(&[2, 3], &[9u8; 6])]).unwrap()
+        };
+        assert_eq!(eye(1).as_slice::<u8>(), [0, 1, 0, 0, 0, 1]);
+        assert_eq!(eye(-1).as_slice::<u8>(), [0, 0, 0, 1, 0, 0]);
+        assert_eq!(eye(i64::MAX).as_slice::<u8>(), [0; 6]);
+    }
 }
