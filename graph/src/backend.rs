@@ -109,6 +109,12 @@ impl RunCx<'_> {
         }
     }
 
+    /// The same for iteration `i` of a loop, whose random numbers are others.
+    pub fn iteration(&self, i: u64) -> Self {
+        let step = i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        RunCx { seed: self.seed.wrapping_add(step), ..*self }
+    }
+
     /// `Err` if the run is to stop. Cheap enough for every few microseconds of work.
     pub fn check(&self) -> Result<(), Reason> {
         if self.cancel.is_some_and(|c| c.load(Ordering::Relaxed)) {

@@ -87,7 +87,7 @@ fn run_loop(
         let mut given = vec![Tensor::scalar(i as i64).into(), bool_scalar(cond)];
         given.append(&mut state);
         given.extend(captures.iter().cloned());
-        let mut made = body.run(given, cx)?;
+        let mut made = body.run(given, &cx.iteration(i))?;
         if made.len() < 1 + op.state + scans {
             return Err(invalid!("the body made {} outputs", made.len()).into());
         }
@@ -156,7 +156,7 @@ fn run_scan(
             given.push(slice_at(value, axis, if scan.reverse { steps - 1 - i } else { i })?);
         }
         given.extend(captures.iter().cloned());
-        let mut made = body.run(given, cx)?;
+        let mut made = body.run(given, &cx.iteration(i as u64))?;
         if made.len() != op.state + op.outputs.len() {
             return Err(invalid!("the body made {} outputs", made.len()).into());
         }

@@ -4,6 +4,7 @@
 //! of that name are imported. The list below is the IR; `table.rs` is ONNX's list.
 
 mod attention;
+mod arg;
 mod batch_norm;
 mod binary;
 mod cast;
@@ -16,9 +17,12 @@ mod control;
 mod conv;
 mod conv_transpose;
 mod cosine_window;
+mod cumulative;
 mod custom;
+mod det;
 mod dft;
 mod einsum;
+mod dropout;
 mod epilogue;
 mod expand;
 mod eye_like;
@@ -29,6 +33,13 @@ mod layer_norm;
 mod linear_attention;
 mod matmul;
 mod matmul_integer;
+mod instance_norm;
+mod layer_norm;
+mod loss;
+mod lp_norm;
+mod lrn;
+mod matmul;
+mod mean_variance;
 mod ml;
 mod ml_features;
 mod ml_linear;
@@ -41,6 +52,7 @@ mod pad;
 mod pointwise;
 mod pool;
 mod quantize;
+mod random;
 mod range;
 mod recurrent;
 mod reduce;
@@ -58,6 +70,7 @@ mod split;
 mod strings;
 mod swiglu;
 pub mod table;
+mod topk;
 mod training;
 mod transpose;
 mod trilu;
@@ -67,6 +80,7 @@ mod where_;
 mod window;
 
 pub use attention::{Attention, AttentionSizes, Scores, mask_strides};
+pub use arg::{Arg, Extreme};
 pub use batch_norm::BatchNormalization;
 pub use binary::{Binary, BinaryFn};
 pub use cast::{BitCast, Cast};
@@ -78,9 +92,12 @@ pub use control::{If, Loop, Scan, ScanAxis};
 pub use conv::{Conv, ConvInteger, QLinearConv};
 pub use conv_transpose::ConvTranspose;
 pub use cosine_window::{CosineWindow, MelWeightMatrix};
+pub use cumulative::{Accumulate, Cumulative};
 pub use custom::{Custom, CustomOp};
+pub use det::Det;
 pub use dft::{DFT, STFT};
 pub use einsum::{Einsum, EinsumLabels};
+pub use dropout::Dropout;
 pub use epilogue::Activation;
 pub use expand::{Expand, Tile};
 pub use eye_like::EyeLike;
@@ -89,6 +106,10 @@ pub use identity::Identity;
 pub use image::{ImageDecoder, PixelFormat};
 pub use layer_norm::{LayerNormalization, RmsNormalization};
 pub use linear_attention::{LinearAttention, LinearAttentionSizes};
+pub use instance_norm::{GroupNormalization, Per};
+pub use layer_norm::{LayerNormalization, RmsNormalization};
+pub use loss::{LossReduction, NegativeLogLikelihoodLoss};
+pub use lrn::Lrn;
 pub use matmul::MatMul;
 pub use matmul_integer::{MatMulInteger, QLinearMatMul};
 pub use ml::{Labels, PostTransform};
@@ -103,6 +124,7 @@ pub use pad::{CenterCropPad, Pad, PadMode, Pads};
 pub use pointwise::{Arg, Pointwise, Step};
 pub use pool::{Pool, PoolKind};
 pub use quantize::{Blocks, DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear};
+pub use random::{Bernoulli, Distribution, Multinomial, Random};
 pub use range::{Range, number};
 pub use recurrent::{Cell, Direction, GateFn, Recurrent};
 pub use reduce::{Reduce, ReduceKind};
@@ -120,6 +142,7 @@ pub use softmax::{Softmax, SoftmaxKind};
 pub use space_depth::{BlocksTo, DepthOrder, SpaceDepth};
 pub use split::Split;
 pub use strings::{CaseChange, NgramPool, StringOp, TfIdfVectorizer, Weighting};
+pub use topk::TopK;
 pub use training::{Optimizer, OptimizerRule};
 pub use transpose::Transpose;
 pub use trilu::Trilu;
@@ -154,8 +177,10 @@ macro_rules! ops {
     };
 }
 ops!(
+    Arg,
     BatchNormalization,
     Attention,
+    Bernoulli,
     Binary,
     BitCast,
     Cast,
@@ -168,9 +193,12 @@ ops!(
     ConvInteger,
     ConvTranspose,
     CosineWindow,
+    Cumulative,
     Custom,
     DFT,
     DequantizeLinear,
+    Det,
+    Dropout,
     DynamicQuantizeLinear,
     Expand,
     EyeLike,
@@ -180,6 +208,7 @@ ops!(
     Gather,
     GatherElements,
     GatherND,
+    GroupNormalization,
     Identity,
     If,
     LayerNormalization,
@@ -189,8 +218,11 @@ ops!(
     LinearAttention,
     Loop,
     MapOp,
+    Lrn,
     MatMul,
     MelWeightMatrix,
+    Multinomial,
+    NegativeLogLikelihoodLoss,
     NonMaxSuppression,
     NonZero,
     OneHot,
@@ -203,6 +235,7 @@ ops!(
     QLinearConv,
     QLinearMatMul,
     QuantizeLinear,
+    Random,
     Range,
     Recurrent,
     Reduce,
@@ -228,6 +261,7 @@ ops!(
     TensorScatter,
     TfIdfVectorizer,
     Tile,
+    TopK,
     Transpose,
     TreeEnsemble,
     Trilu,
@@ -273,7 +307,7 @@ impl Op {
 }
 
 /// Operators that draw random numbers: never folded, never merged.
-const RANDOM: &[&str] = &["Bernoulli", "Dropout", "Multinomial", "Random", "RandomLike"];
+const RANDOM: &[&str] = &["Bernoulli", "Dropout", "Multinomial", "Random"];
 
 /// What a node reads, as far as it is known, and how many outputs it must make.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 mod attention;
 mod attention_plain;
+mod arg;
 mod batch_norm;
 mod binary;
 mod cast;
@@ -12,9 +13,12 @@ mod concat;
 mod conv;
 mod copy;
 mod cosine_window;
+mod cumulative;
 mod custom;
+mod det;
 mod dft;
 mod einsum;
+mod dropout;
 mod expand;
 mod fft;
 mod fold;
@@ -26,6 +30,11 @@ mod jpeg_pixels;
 mod lanes;
 mod layer_norm;
 mod linear_attention;
+mod instance_norm;
+mod lanes;
+mod layer_norm;
+mod loss;
+mod lrn;
 mod matmul;
 mod matmul_integer;
 mod ml;
@@ -41,6 +50,7 @@ mod pad;
 mod pointwise;
 mod pool;
 mod quantize;
+mod random;
 mod range;
 mod recurrent;
 mod recurrent_cell;
@@ -58,6 +68,7 @@ mod split;
 mod strings;
 mod text;
 mod tf_idf;
+mod topk;
 mod training;
 mod transpose;
 mod trilu;
@@ -74,7 +85,9 @@ use crate::kernel::{Cx, Kernel};
 #[rustfmt::skip]
 pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
     match &cx.node.op {
+        Op::Arg(op) => arg::compile(op, cx),
         Op::BatchNormalization(op) => batch_norm::compile(op, cx),
+        Op::Bernoulli(op) => random::compile_bernoulli(op, cx),
         Op::Binary(op) => binary::compile(op, cx),
         Op::BitCast(_) => Ok(cast::same_bytes()),
         Op::Cast(op) => cast::compile(op, cx),
@@ -86,9 +99,12 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Attention(op) => attention::compile(op, cx),
         Op::Conv(op) => conv::compile(op, cx),
         Op::CosineWindow(op) => cosine_window::compile(op),
+        Op::Cumulative(op) => cumulative::compile(op, cx),
         Op::Custom(op) => custom::compile(op),
         Op::DFT(op) => dft::compile(op, cx),
         Op::DequantizeLinear(op) => quantize::compile_dequantize(op, cx),
+        Op::Det(_) => det::compile(cx),
+        Op::Dropout(op) => dropout::compile(op, cx),
         Op::DynamicQuantizeLinear(_) => quantize::compile_dynamic(cx),
         Op::Expand(op) => text::moves(cx, |cx| expand::compile(op, cx)),
         Op::EyeLike(op) => trilu::compile_eye(op, cx),
@@ -98,6 +114,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Gather(op) => text::moves(cx, |cx| gather::compile(op, cx)),
         Op::GatherElements(op) => text::moves(cx, |cx| gather::compile_elements(op, cx)),
         Op::GatherND(op) => text::moves(cx, |cx| gather::compile_nd(op, cx)),
+        Op::GroupNormalization(op) => instance_norm::compile(op, cx),
         Op::Identity(_) => Ok(Kernel::view()),
         Op::LayerNormalization(op) => layer_norm::compile(op, cx),
         Op::ImageDecoder(op) => image::compile(op),
@@ -105,8 +122,11 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::LinearModel(op) => ml_linear::compile(op),
         Op::MapOp(op) => ml_maps::compile(op),
         Op::LinearAttention(op) => linear_attention::compile(op, cx),
+        Op::Lrn(op) => lrn::compile(op, cx),
         Op::MatMul(op) => matmul::compile(op, cx),
         Op::MelWeightMatrix(op) => cosine_window::compile_mel(op),
+        Op::Multinomial(op) => random::compile_multinomial(op, cx),
+        Op::NegativeLogLikelihoodLoss(op) => loss::compile(op, cx),
         Op::NonMaxSuppression(op) => non_max_suppression::compile(op, cx),
         Op::NonZero(op) => compress::compile_non_zero(op, cx),
         Op::OneHot(op) => text::moves(cx, |cx| one_hot::compile(op, cx)),
@@ -118,6 +138,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Pool(op) => pool::compile(op, cx),
         Op::QLinearMatMul(_) => matmul_integer::compile_qlinear(cx),
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
+        Op::Random(op) => random::compile(op, cx),
         Op::Range(op) => range::compile(op, cx),
         Op::Recurrent(op) => recurrent::compile(op, cx),
         Op::Reduce(op) => reduce::compile(op, cx),
@@ -142,6 +163,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::TensorScatter(op) => scatter::compile_tensor(op, cx),
         Op::TfIdfVectorizer(op) => tf_idf::compile(op),
         Op::Tile(op) => text::moves(cx, |cx| expand::compile_tile(op, cx)),
+        Op::TopK(op) => topk::compile(op, cx),
         Op::Transpose(op) => text::moves(cx, |cx| transpose::compile(op, cx)),
         Op::TreeEnsemble(op) => ml_tree::compile(op, cx),
         Op::Trilu(op) => text::moves(cx, |cx| trilu::compile(op, cx)),
