@@ -1,8 +1,102 @@
-//! Convolutions: the sizes of one, and the ways to compute it.
+//! Convolutions: the sizes of one, and the ways to compute it in f32.
+//!
+//! One channel per group goes channel by channel ([`depthwise`]), everything else is a matrix
+//! product ([`patches`]); both read the image as [`source`] lays it out. [`mod@reference`] is the
+//! definition, and what other types use.
 
+pub mod depthwise;
 pub mod geometry;
+pub mod patches;
 pub mod reference;
+pub mod source;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use geometry::Geometry;
+
+use rinfer_graph::backend::RunCx;
+use rinfer_graph::{Reason, invalid};
+
+use crate::gemm::PackedA;
+use crate::math::Activation;
+use crate::simd::Isa;
+
+/// What follows a convolution, for some of its output channels.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Follow<'a> {
+    /// One number per channel, added first.
+    pub bias: Option<&'a [f32]>,
+    /// One number per output, added next.
+    pub residual: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl<'a> Follow<'a> {
+    /// What follows for `count` channels from `first` on, whose outputs are `len` from `at` on.
+    fn channels(&self, first: usize, count: usize, at: usize, len: usize) -> Follow<'a> {
+        Follow {
+            bias: self.bias.map(|b| &b[first..first + count]),
+            residual: self.residual.map(|r| &r[at..at + len]),
+            activation: self.activation,
+        }
+    }
+}
+
+/// How a convolution is computed.
+pub enum Plan {
+    /// Channel by channel.
+    Depthwise(depthwise::Plan),
+    /// By matrix products.
+    Patches(patches::Plan),
+}
+
+impl Plan {
+    /// The fastest way for these sizes.
+    pub fn new(g: &Geometry) -> Result<Plan, Reason> {
+        if let Some(plan) = depthwise::Plan::new(g) {
+            return Ok(Plan::Depthwise(plan));
+        }
+        patches::Plan::new(g)
+            .map(Plan::Patches)
+            .ok_or_else(|| invalid!("a convolution of {g:?} is larger than any memory"))
+    }
+}
+
+/// One convolution with weights of either kind.
+pub struct Operands<'a> {
+    /// The images.
+    pub x: &'a [f32],
+    /// The weights as the model has them.
+    pub w: &'a [f32],
+    /// The weights packed, if that was done ahead.
+    pub packed: Option<&'a [PackedA]>,
+}
+
+impl Plan {
+    /// `y = follow(conv(x, w))`
+    pub fn run(
+        &self,
+        isa: Isa,
+        g: &Geometry,
+        operands: &Operands<'_>,
+        follow: &Follow<'_>,
+        y: &mut [f32],
+        cx: &RunCx<'_>,
+    ) -> Result<(), Reason> {
+        if y.is_empty() {
+            return Ok(());
+        }
+        let Operands { x, w, packed } = *operands;
+        match (self, packed) {
+            (Plan::Depthwise(plan), _) => plan.run(isa, (x, w), follow, y, cx),
+            (Plan::Patches(plan), Some(packed)) => plan.run(isa, (x, packed), follow, y, cx),
+            (Plan::Patches(plan), None) => {
+                let packed = patches::pack(isa, g.group, g.m, g.c * g.taps(), w)?;
+                plan.run(isa, (x, &packed), follow, y, cx)
+            }
+        }
+    }
+}

@@ -6,6 +6,7 @@
 //! times B as it lies in memory takes another way, which reads B once ([`thin`]).
 
 mod generic;
+mod made;
 mod pack;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod thin;
 pub mod tile;
 
 pub use generic::{Number, gemm_generic};
+pub use made::Made;
 pub use pack::{Layout, Left, Packed, PackedA, PackedB, Right, Side, Strided};
 
 use crate::math::Activation;
@@ -54,6 +56,8 @@ pub enum Rhs<'a> {
     Plain(Strided<'a>),
     /// Packed ahead of time.
     Packed(&'a PackedB),
+    /// Made panel by panel.
+    Made(&'a dyn Made),
 }
 
 /// What happens to what C holds.
@@ -136,6 +140,7 @@ impl<'a> Gemm<'a> {
         }
         let c = MatMut::new(c, self.m, self.n, stride);
         match (self.a, self.b) {
+            (_, Rhs::Made(b)) => made::run(isa, self, b, c),
             (Lhs::Plain(a), Rhs::Plain(b)) if self.m <= THIN && (b.col == 1 || b.row == 1) => {
                 thin::run(isa, self, a, b, c)
             }

@@ -111,7 +111,7 @@ impl PanelPlan {
     }
 
     /// The width panel `p` is stored with.
-    fn stored(&self, p: usize) -> usize {
+    pub fn stored(&self, p: usize) -> usize {
         self.lanes(p).len().next_multiple_of(self.round)
     }
 
@@ -124,6 +124,15 @@ impl PanelPlan {
         par::chunks_mut(dst, group * panel, grain, |i, dst| {
             fill(i * group..((i + 1) * group).min(self.count()), dst);
         });
+    }
+
+    /// Calls `fill(panel, its memory)` for each panel, on one thread or on all.
+    pub fn each(&self, dst: &mut [f32], threads: bool, fill: impl Fn(usize, &mut [f32]) + Sync) {
+        let panel = self.width.saturating_mul(self.k).max(1);
+        let len = (self.count().max(1) - 1) * panel;
+        let dst = &mut dst[..len + self.stored(self.count().max(1) - 1) * self.k];
+        let grain = if threads { par::grain(panel / 4) } else { usize::MAX };
+        par::chunks_mut(dst, panel, grain, fill);
     }
 
     /// Copies `src` (lanes by rows: `row` is the distance between lanes, `col` between steps)

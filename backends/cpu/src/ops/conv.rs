@@ -1,15 +1,20 @@
 //! Conv: y = activation(conv(x, w) + bias + residual).
 
-use rinfer_graph::ops::Conv;
-use rinfer_graph::{DType, Reason, unsupported};
+use half::{bf16, f16};
+use rinfer_graph::ops::{Conv, Window};
+use rinfer_graph::{DType, Reason, Tensor, unsupported};
 
-use crate::conv::{Geometry, reference};
-use crate::kernel::{Args, Cx, Kernel};
+use crate::conv::{Follow, Geometry, Operands, Plan, patches, reference};
+use crate::convert::Float;
+use crate::gemm::PackedA;
+use crate::kernel::{Args, Cx, Kernel, limit};
 use crate::math::Activation;
+use crate::pool::with_scratch;
+use crate::simd::Isa;
 
 /// The sizes of a convolution with `x` at input 0 and `w` at input `w`.
 pub(super) fn geometry(
-    window: &rinfer_graph::ops::Window,
+    window: &Window,
     group: usize,
     cx: &Cx<'_>,
     w: usize,
@@ -19,29 +24,87 @@ pub(super) fn geometry(
     Geometry::new(x[0], group, (x[1], w[0]), &spans)
 }
 
+/// Packs the weights of a convolution ahead of its first run, if it will use them packed.
+pub(super) fn prepack(op: &Conv, cx: &Cx<'_>) -> Result<(), Reason> {
+    if cx.dtype(0)? == DType::F32 {
+        packed(op.group, cx)?;
+    }
+    Ok(())
+}
+
+/// The weights packed for matrix products, if they are weights and not depthwise.
+fn packed(group: usize, cx: &Cx<'_>) -> Result<Option<std::sync::Arc<Vec<PackedA>>>, Reason> {
+    let Some(w) = cx.input(1)?.sizes().filter(|w| w.len() > 2 && w[1] > 1) else {
+        return Ok(None);
+    };
+    let isa = cx.isa;
+    let (m, k) = (w[0] / group.max(1), w[1..].iter().product());
+    cx.packed(1, 1, |w| patches::pack(isa, group, m, k, w.as_slice::<f32>()))
+}
+
 pub(super) fn compile(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let g = geometry(&op.window, op.group, cx, 1)?;
     let activation = op.activation.map_or(Activation::None, Activation::from);
+    let isa = cx.isa;
     match cx.dtype(0)? {
-        DType::F32 => Ok(Kernel::new(move |args| {
-            let (x, w) = (args.input(0)?.as_slice::<f32>(), args.input(1)?.as_slice::<f32>());
-            let bias = args.opt(2).map(|b| b.as_slice::<f32>());
-            let residual = args.opt(3).map(|r| r.as_slice::<f32>());
-            let cx = args.cx;
-            let y = args.outputs[0].as_mut_slice::<f32>();
-            reference::convolve(&g, (x, w), y, cx, |m, y| {
-                let b = bias.map_or(0.0, |b| b[m]);
-                y.iter_mut().for_each(|y| *y += b);
-            })?;
-            if let Some(r) = residual {
-                y.iter_mut().zip(r).for_each(|(y, r)| *y += r);
-            }
-            y.iter_mut().for_each(|y| *y = activation.scalar(*y));
-            Ok(())
-        })),
+        DType::F32 => {
+            let plan = Plan::new(&g)?;
+            let packed = match plan {
+                Plan::Patches(_) => packed(op.group, cx)?,
+                Plan::Depthwise(_) => None,
+            };
+            Ok(Kernel::new(move |args| {
+                let operands = Operands {
+                    x: args.input(0)?.as_slice(),
+                    w: args.input(1)?.as_slice(),
+                    packed: packed.as_ref().map(|p| p.as_slice()),
+                };
+                let follow = Follow {
+                    bias: args.opt(2).map(Tensor::as_slice),
+                    residual: args.opt(3).map(Tensor::as_slice),
+                    activation,
+                };
+                let cx = args.cx;
+                plan.run(isa, &g, &operands, &follow, args.outputs[0].as_mut_slice(), cx)
+            }))
+        }
         DType::F64 => Ok(Kernel::new(move |args| double(&g, activation, args))),
+        DType::F16 => half::<f16>(isa, g, activation),
+        DType::BF16 => half::<bf16>(isa, g, activation),
         other => Err(unsupported!("Conv of {other} is not supported")),
     }
+}
+
+/// Half precision: everything widened, and the result rounded once.
+fn half<T: Float>(isa: Isa, g: Geometry, activation: Activation) -> Result<Kernel, Reason> {
+    let plan = Plan::new(&g)?;
+    Ok(Kernel::new(move |args| {
+        let inputs: Vec<Option<&Tensor>> = (0..4).map(|i| args.opt(i)).collect();
+        let lens: Vec<usize> = inputs.iter().map(|t| t.map_or(0, Tensor::len)).collect();
+        let (cx, y) = (args.cx, args.outputs[0].as_mut_slice::<T>());
+        with_scratch(lens.iter().sum::<usize>() + y.len(), |scratch| {
+            let (mut rest, mut wide) = (scratch, Vec::new());
+            for (t, &len) in inputs.iter().zip(&lens) {
+                let (part, others) = rest.split_at_mut(len);
+                rest = others;
+                if let Some(t) = t {
+                    T::widen(isa, t.as_slice(), part);
+                }
+                wide.push(t.map(|_| &*part));
+            }
+            let out = rest;
+            let operands = Operands {
+                x: wide[0].unwrap_or_default(),
+                w: wide[1].unwrap_or_default(),
+                packed: None,
+            };
+            let follow = Follow { bias: wide[2], residual: wide[3], activation };
+            plan.run(isa, &g, &operands, &follow, out, cx)?;
+            T::narrow(isa, out, y);
+            Ok(())
+        })
+        .map_err(limit)?
+    }))
 }
 
 fn double(g: &Geometry, activation: Activation, args: &mut Args<'_>) -> Result<(), Reason> {

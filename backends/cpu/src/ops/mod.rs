@@ -182,6 +182,7 @@ pub fn prepack(cx: &Cx<'_>) -> Result<(), Reason> {
     match &cx.node.op {
         Op::MatMul(op) => matmul::prepack(op, cx),
         Op::Recurrent(op) => recurrent::prepack(op, cx),
+        Op::Conv(op) => conv::prepack(op, cx),
         _ => Ok(()),
     }
 }

@@ -1,0 +1,173 @@
+//! An image laid out so that every tap of a convolution reads it in steps of one.
+//!
+//! x [c, d, h, w]  →  [c, phases.., d', h', w'], padded with zeros
+//!
+//! With stride s the outputs 0, 1, 2… read elements a whole stride apart, which belong to one of s
+//! phases; elements of one phase stand side by side. With stride 1 there is one phase, and without
+//! padding the image is used as it is.
+
+use super::geometry::Geometry;
+use crate::par;
+
+/// Where the elements that a convolution reads stand.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Elements of a channel.
+    pub channel: usize,
+    /// Distance between planes and between rows of one phase.
+    pub pitch: [usize; 2],
+    /// Where tap by tap the first output's element stands, within a channel.
+    pub taps: Vec<usize>,
+    /// Whether the image is used as it is.
+    pub as_is: bool,
+    /// The phases of each axis that any tap reads.
+    phases: [Vec<usize>; 3],
+    /// Elements of one phase along each axis.
+    sizes: [usize; 3],
+}
+
+impl Source {
+    /// The layout for a convolution; `None` if it would overflow.
+    pub fn new(g: &Geometry) -> Option<Source> {
+        let as_is = g.axes.iter().all(|a| a.stride == 1 && a.before == 0 && a.after == 0);
+        let mut phases: [Vec<usize>; 3] = Default::default();
+        let mut sizes = [0; 3];
+        for (i, a) in g.axes.iter().enumerate() {
+            for k in 0..a.kernel {
+                let phase = k * a.dilation % a.stride;
+                if !phases[i].contains(&phase) {
+                    phases[i].push(phase);
+                }
+            }
+            let furthest = (a.kernel - 1) * a.dilation / a.stride;
+            sizes[i] = if as_is { a.input } else { a.output.checked_add(furthest)? };
+        }
+        let plane = sizes.iter().try_fold(1usize, |n, &s| n.checked_mul(s))?;
+        let count: usize = phases.iter().map(Vec::len).product();
+        let channel = plane.checked_mul(count)?;
+        channel.checked_mul(g.c)?.checked_mul(4)?;
+        let pitch = [sizes[1] * sizes[2], sizes[2]];
+        let mut source = Source { channel, pitch, taps: Vec::new(), as_is, phases, sizes };
+        source.taps = source.find_taps(g);
+        Some(source)
+    }
+
+    fn find_taps(&self, g: &Geometry) -> Vec<usize> {
+        let mut taps = Vec::with_capacity(g.taps());
+        let [d, h, w] = &g.axes;
+        let plane: usize = self.sizes.iter().product();
+        for kd in 0..d.kernel {
+            for kh in 0..h.kernel {
+                for kw in 0..w.kernel {
+                    let (mut phase, mut at) = (0, 0);
+                    for (i, (a, k)) in [(d, kd), (h, kh), (w, kw)].into_iter().enumerate() {
+                        let step = k * a.dilation;
+                        let p = self.phases[i].iter().position(|&p| p == step % a.stride);
+                        phase = phase * self.phases[i].len() + p.unwrap_or(0);
+                        at = at * self.sizes[i] + step / a.stride;
+                    }
+                    taps.push(phase * plane + at);
+                }
+            }
+        }
+        taps
+    }
+
+    /// Lays out every channel of `x` in `y`, on as many threads as there are.
+    pub fn lay_out(&self, g: &Geometry, x: &[f32], y: &mut [f32]) {
+        let len = g.in_len();
+        let grain = par::grain(self.channel / 4);
+        par::chunks_mut(y, self.channel, grain, |c, y| {
+            self.lay_out_channel(g, &x[c * len..][..len], y);
+        });
+    }
+
+    /// Lays out one channel.
+    pub fn lay_out_channel(&self, g: &Geometry, x: &[f32], y: &mut [f32]) {
+        let [d, h, w] = &g.axes;
+        let [dn, hn, wn] = self.sizes;
+        let mut rows = y.chunks_exact_mut(wn.max(1));
+        for &pd in &self.phases[0] {
+            for &ph in &self.phases[1] {
+                for &pw in &self.phases[2] {
+                    for z in 0..dn {
+                        let z = (z * d.stride + pd).checked_sub(d.before).filter(|&z| z < d.input);
+                        for r in 0..hn {
+                            let Some(y) = rows.next() else { return };
+                            let r = (r * h.stride + ph).checked_sub(h.before);
+                            match (z, r.filter(|&r| r < h.input)) {
+                                (Some(z), Some(r)) => {
+                                    let x = &x[(z * h.input + r) * w.input..][..w.input];
+                                    row(x, y, w.stride, pw, w.before);
+                                }
+                                _ => y.fill(0.0),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `y[i] = x[i · stride + phase - before]`, zero outside.
+fn row(x: &[f32], y: &mut [f32], stride: usize, phase: usize, before: usize) {
+    let first = before.saturating_sub(phase).div_ceil(stride).min(y.len());
+    let (zeros, y) = y.split_at_mut(first);
+    zeros.fill(0.0);
+    let from = (first * stride + phase).saturating_sub(before);
+    let x = x.get(from..).unwrap_or_default();
+    let n = x.len().div_ceil(stride).min(y.len());
+    let (y, zeros) = y.split_at_mut(n);
+    zeros.fill(0.0);
+    match stride {
+        1 => y.copy_from_slice(&x[..n]),
+        2 => {
+            let whole = n.min(x.len() / 2);
+            y[..whole].iter_mut().zip(x.chunks_exact(2)).for_each(|(y, x)| *y = x[0]);
+            if whole < n {
+                y[whole] = x[2 * whole];
+            }
+        }
+        s => y.iter_mut().zip(x.iter().step_by(s)).for_each(|(y, x)| *y = *x),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::geometry::tap;
+    use super::super::testing::Random;
+    use super::*;
+
+    /// Every tap of every output reads what the definition says, zero in the padding.
+    #[test]
+    fn each_tap_reads_the_element_under_it() {
+        let mut random = Random::new(11);
+        for _ in 0..200 {
+            let g = Geometry::random(&mut random, 1);
+            let x = random.floats(g.c * g.in_len());
+            let source = Source::new(&g).unwrap();
+            let mut y = vec![f32::NAN; g.c * source.channel];
+            if source.as_is {
+                y.copy_from_slice(&x);
+            } else {
+                source.lay_out(&g, &x, &mut y);
+            }
+            let [d, h, w] = &g.axes;
+            let c = random.below(g.c);
+            let (x, y) = (&x[c * g.in_len()..], &y[c * source.channel..]);
+            for _ in 0..50 {
+                let o = g.axes.map(|a| random.below(a.output));
+                let k = g.axes.map(|a| random.below(a.kernel));
+                let i = (tap(d, o[0], k[0]), tap(h, o[1], k[1]), tap(w, o[2], k[2]));
+                let wanted = match i {
+                    (Some(z), Some(r), Some(c)) => x[(z * h.input + r) * w.input + c],
+                    _ => 0.0,
+                };
+                let t = source.taps[(k[0] * h.kernel + k[1]) * w.kernel + k[2]];
+                let at = t + o[0] * source.pitch[0] + o[1] * source.pitch[1] + o[2];
+                assert_eq!(y[at], wanted, "{g:?} at {o:?} tap {k:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Every way to convolve against the plain loops, with random sizes, on every instruction set.
+
+use super::testing::Random;
+use super::*;
+use crate::par::Pool;
+
+/// A convolution with everything it needs.
+struct Case {
+    g: Geometry,
+    x: Vec<f32>,
+    w: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    residual: Option<Vec<f32>>,
+    activation: Activation,
+}
+
+impl Case {
+    fn random(r: &mut Random, g: Geometry) -> Case {
+        let outputs = g.batch * g.group * g.m * g.out_len();
+        let activations = [Activation::None, Activation::Relu, Activation::Silu];
+        Case {
+            x: r.floats(g.batch * g.group * g.c * g.in_len()),
+            w: r.floats(g.group * g.m * g.c * g.taps()),
+            bias: (r.below(2) == 0).then(|| r.floats(g.group * g.m)),
+            residual: (r.below(2) == 0).then(|| r.floats(outputs)),
+            activation: activations[r.below(3)],
+            g,
+        }
+    }
+
+    fn wanted(&self) -> Vec<f32> {
+        let g = &self.g;
+        let mut y = vec![0f64; g.batch * g.group * g.m * g.out_len()];
+        let wide = |x: &[f32]| x.iter().map(|&x| x.into()).collect::<Vec<f64>>();
+        let (x, w) = (wide(&self.x), wide(&self.w));
+        reference::convolve(g, (&x, &w), &mut y, &RunCx::unbounded(), |m, y| {
+            let bias = self.bias.as_ref().map_or(0.0, |b| b[m].into());
+            y.iter_mut().for_each(|y| *y += bias);
+        })
+        .unwrap();
+        let residual = |i: usize| self.residual.as_ref().map_or(0.0, |r| r[i].into());
+        let sum = y.iter().enumerate().map(|(i, y)| (y + residual(i)) as f32);
+        sum.map(|y| self.activation.scalar(y)).collect()
+    }
+
+    fn run(&self, isa: Isa, plan: &Plan) -> Vec<f32> {
+        let g = &self.g;
+        let mut y = vec![f32::NAN; g.batch * g.group * g.m * g.out_len()];
+        let follow = Follow {
+            bias: self.bias.as_deref(),
+            residual: self.residual.as_deref(),
+            activation: self.activation,
+        };
+        let operands = Operands { x: &self.x, w: &self.w, packed: None };
+        plan.run(isa, g, &operands, &follow, &mut y, &RunCx::unbounded()).unwrap();
+        y
+    }
+
+    fn check(&self, plan: &Plan) {
+        let wanted = self.wanted();
+        for isa in Isa::available() {
+            let y = self.run(isa, plan);
+            for (i, (y, wanted)) in y.iter().zip(&wanted).enumerate() {
+                let scale = 1.0 + (self.g.c * self.g.taps()) as f32 * 0.1;
+                let g = &self.g;
+                assert!((y - wanted).abs() <= 2e-6 * scale, "{y} is not {wanted} at {i} of {g:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn patches_agree_with_the_plain_loops() {
+    let mut r = Random::new(1);
+    for _ in 0..80 {
+        let group = 1 + r.below(3);
+        let g = Geometry::random(&mut r, group);
+        let plan = Plan::Patches(patches::Plan::new(&g).unwrap());
+        Case::random(&mut r, g).check(&plan);
+    }
+}
+
+#[test]
+fn depthwise_agrees_with_the_plain_loops() {
+    let mut r = Random::new(2);
+    for i in 0..80 {
+        let group = 1 + r.below(9);
+        let mut g = Geometry::random(&mut r, group);
+        g.c = 1;
+        if i % 2 == 0 {
+            g.m = 1;
+        }
+        let plan = Plan::Depthwise(depthwise::Plan::new(&g).unwrap());
+        Case::random(&mut r, g).check(&plan);
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let mut r = Random::new(4);
+    for _ in 0..5 {
+        let mut g = Geometry::random(&mut r, 1);
+        (g.c, g.m) = (20, 70);
+        let case = Case::random(&mut r, g);
+        let plan = Plan::new(&case.g).unwrap();
+        let one = case.run(Isa::best(), &plan);
+        for threads in [2, 3] {
+            let pool = Pool::new(threads).unwrap();
+            assert_eq!(pool.install(|| case.run(Isa::best(), &plan)), one);
+        }
+    }
+}
