@@ -140,7 +140,6 @@ impl<'a> Gemm<'a> {
         }
         let c = MatMut::new(c, self.m, self.n, stride);
         match (self.a, self.b) {
-            (_, Rhs::Made(b)) => made::run(isa, self, b, c),
             (Lhs::Plain(a), Rhs::Plain(b)) if self.m <= THIN && (b.col == 1 || b.row == 1) => {
                 thin::run(isa, self, a, b, c)
             }
@@ -215,7 +214,19 @@ impl<'a> Gemm<'a> {
                 })
             }
             Rhs::Plain(b) => {
-                self.each_left(isa, c, |a, row0, c| self.plain_right(isa, a, row0, b, c))
+                let pack = |first: usize, plan: PanelPlan, packed: &mut [f32]| {
+                    plan.pack(isa, b.from(0, first).transposed(), packed);
+                };
+                self.each_left(isa, c, |a, row0, c| self.unpacked_right(isa, a, row0, &pack, c))
+            }
+            Rhs::Made(b) => {
+                let pack = |first: usize, plan: PanelPlan, packed: &mut [f32]| {
+                    plan.each(packed, |p, panel| {
+                        let lanes = plan.lanes(p);
+                        b.panel(isa, first + lanes.start, lanes.len(), plan.stored(p), panel);
+                    });
+                };
+                self.each_left(isa, c, |a, row0, c| self.unpacked_right(isa, a, row0, &pack, c))
             }
         }
     }
@@ -244,14 +255,14 @@ impl<'a> Gemm<'a> {
         Ok(())
     }
 
-    /// Packs B in chunks of columns: each thread its own if there are enough of them, all threads
-    /// together otherwise.
-    fn plain_right(
+    /// Packs B in chunks of columns, by `pack(first column, plan, memory)`: each thread its own if
+    /// there are enough of them, all threads together otherwise.
+    fn unpacked_right(
         &self,
         isa: Isa,
         a: Panels<'_>,
         row0: usize,
-        b: Strided<'_>,
+        pack: &(dyn Fn(usize, PanelPlan, &mut [f32]) + Sync),
         c: MatMut<'_, f32>,
     ) -> Result<(), String> {
         let shape = Shape::of(isa);
@@ -261,7 +272,7 @@ impl<'a> Gemm<'a> {
         let one = |first: usize, c: MatMut<'_, f32>| {
             let plan = PanelPlan::new::<Right>(shape, self.k, c.cols());
             with_scratch(plan.len()?, |packed| {
-                plan.pack(isa, b.from(0, first).transposed(), packed);
+                pack(first, plan, packed);
                 Job { isa, gemm: self, a, b: plan.view(packed), row0, col0: first }.share(c);
             })
         };

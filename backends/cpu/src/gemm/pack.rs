@@ -126,13 +126,14 @@ impl PanelPlan {
         });
     }
 
-    /// Calls `fill(panel, its memory)` for each panel, on one thread or on all.
-    pub fn each(&self, dst: &mut [f32], threads: bool, fill: impl Fn(usize, &mut [f32]) + Sync) {
-        let panel = self.width.saturating_mul(self.k).max(1);
-        let len = (self.count().max(1) - 1) * panel;
-        let dst = &mut dst[..len + self.stored(self.count().max(1) - 1) * self.k];
-        let grain = if threads { par::grain(panel / 4) } else { usize::MAX };
-        par::chunks_mut(dst, panel, grain, fill);
+    /// Calls `fill(panel, its memory)` for each panel.
+    pub fn each(&self, dst: &mut [f32], fill: impl Fn(usize, &mut [f32]) + Sync) {
+        self.fill(dst, |panels, dst| {
+            let panel = self.width.saturating_mul(self.k).max(1);
+            for (p, dst) in panels.zip(dst.chunks_mut(panel)) {
+                fill(p, &mut dst[..self.stored(p) * self.k]);
+            }
+        });
     }
 
     /// Copies `src` (lanes by rows: `row` is the distance between lanes, `col` between steps)
