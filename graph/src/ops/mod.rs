@@ -8,6 +8,7 @@ mod arg;
 mod batch_norm;
 mod binary;
 mod cast;
+mod causal_conv;
 mod clip;
 mod col2im;
 mod compress;
@@ -20,6 +21,7 @@ mod cosine_window;
 mod cumulative;
 mod custom;
 mod det;
+mod deform_conv;
 mod dft;
 mod einsum;
 mod dropout;
@@ -27,6 +29,7 @@ mod epilogue;
 mod expand;
 mod eye_like;
 mod gather;
+mod grid_sample;
 mod identity;
 mod image;
 mod layer_norm;
@@ -60,6 +63,7 @@ mod reshape;
 mod resize;
 mod reverse_sequence;
 mod rotary_embedding;
+mod roi;
 mod scatter;
 mod sequence;
 mod shape;
@@ -76,6 +80,7 @@ mod transpose;
 mod trilu;
 mod unary;
 mod unique;
+mod unpool;
 mod where_;
 mod window;
 
@@ -84,6 +89,7 @@ pub use arg::{Arg, Extreme};
 pub use batch_norm::BatchNormalization;
 pub use binary::{Binary, BinaryFn};
 pub use cast::{BitCast, Cast};
+pub use causal_conv::CausalConv;
 pub use clip::Clip;
 pub use col2im::{Col2Im, ImageAxis};
 pub use compress::{Compress, NonZero};
@@ -95,6 +101,7 @@ pub use cosine_window::{CosineWindow, MelWeightMatrix};
 pub use cumulative::{Accumulate, Cumulative};
 pub use custom::{Custom, CustomOp};
 pub use det::Det;
+pub use deform_conv::DeformConv;
 pub use dft::{DFT, STFT};
 pub use einsum::{Einsum, EinsumLabels};
 pub use dropout::Dropout;
@@ -102,6 +109,7 @@ pub use epilogue::Activation;
 pub use expand::{Expand, Tile};
 pub use eye_like::EyeLike;
 pub use gather::{Gather, GatherElements, GatherND, position};
+pub use grid_sample::{AffineGrid, GridMode, GridPadding, GridSample};
 pub use identity::Identity;
 pub use image::{ImageDecoder, PixelFormat};
 pub use layer_norm::{LayerNormalization, RmsNormalization};
@@ -134,6 +142,7 @@ pub use resize::{
 };
 pub use reverse_sequence::ReverseSequence;
 pub use rotary_embedding::RotaryEmbedding;
+pub use roi::{MaxRoiPool, RoiAlign};
 pub use scatter::{Reduction, ScatterElements, ScatterND, TensorScatter};
 pub use sequence::Sequence;
 pub use shape::{Shape, Size};
@@ -148,6 +157,7 @@ pub use transpose::Transpose;
 pub use trilu::Trilu;
 pub use unary::{Unary, UnaryFn};
 pub use unique::Unique;
+pub use unpool::MaxUnpool;
 pub use where_::Where;
 pub use window::{Padding, PerAxis, Span, Window};
 
@@ -178,12 +188,14 @@ macro_rules! ops {
 }
 ops!(
     Arg,
+    AffineGrid,
     BatchNormalization,
     Attention,
     Bernoulli,
     Binary,
     BitCast,
     Cast,
+    CausalConv,
     CenterCropPad,
     Clip,
     Col2Im,
@@ -196,6 +208,7 @@ ops!(
     Cumulative,
     Custom,
     DFT,
+    DeformConv,
     DequantizeLinear,
     Det,
     Dropout,
@@ -209,6 +222,7 @@ ops!(
     GatherElements,
     GatherND,
     GroupNormalization,
+    GridSample,
     Identity,
     If,
     LayerNormalization,
@@ -220,6 +234,8 @@ ops!(
     MapOp,
     Lrn,
     MatMul,
+    MaxRoiPool,
+    MaxUnpool,
     MelWeightMatrix,
     Multinomial,
     NegativeLogLikelihoodLoss,
@@ -243,6 +259,7 @@ ops!(
     Resize,
     ReverseSequence,
     RmsNormalization,
+    RoiAlign,
     STFT,
     RotaryEmbedding,
     Scan,

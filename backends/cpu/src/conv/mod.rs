@@ -6,6 +6,7 @@
 
 pub mod depthwise;
 pub mod geometry;
+pub mod integer;
 pub mod patches;
 pub mod reference;
 pub mod source;

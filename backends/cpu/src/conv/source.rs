@@ -6,6 +6,8 @@
 //! phases; elements of one phase stand side by side. With stride 1 there is one phase, and without
 //! padding the image is used as it is.
 
+use bytemuck::Pod;
+
 use super::geometry::Geometry;
 use crate::par;
 
@@ -74,7 +76,7 @@ impl Source {
     }
 
     /// Lays out every channel of `x` in `y`, on as many threads as there are.
-    pub fn lay_out(&self, g: &Geometry, x: &[f32], y: &mut [f32]) {
+    pub fn lay_out<T: Pod + Send + Sync>(&self, g: &Geometry, x: &[T], y: &mut [T]) {
         let len = g.in_len();
         let grain = par::grain(self.channel / 4);
         par::chunks_mut(y, self.channel, grain, |c, y| {
@@ -83,7 +85,7 @@ impl Source {
     }
 
     /// Lays out one channel.
-    pub fn lay_out_channel(&self, g: &Geometry, x: &[f32], y: &mut [f32]) {
+    pub fn lay_out_channel<T: Pod>(&self, g: &Geometry, x: &[T], y: &mut [T]) {
         let [d, h, w] = &g.axes;
         let [dn, hn, wn] = self.sizes;
         let mut rows = y.chunks_exact_mut(wn.max(1));
@@ -100,7 +102,7 @@ impl Source {
                                     let x = &x[(z * h.input + r) * w.input..][..w.input];
                                     row(x, y, w.stride, pw, w.before);
                                 }
-                                _ => y.fill(0.0),
+                                _ => y.fill(T::zeroed()),
                             }
                         }
                     }
@@ -111,15 +113,15 @@ impl Source {
 }
 
 /// `y[i] = x[i · stride + phase - before]`, zero outside.
-fn row(x: &[f32], y: &mut [f32], stride: usize, phase: usize, before: usize) {
+fn row<T: Pod>(x: &[T], y: &mut [T], stride: usize, phase: usize, before: usize) {
     let first = before.saturating_sub(phase).div_ceil(stride).min(y.len());
     let (zeros, y) = y.split_at_mut(first);
-    zeros.fill(0.0);
+    zeros.fill(T::zeroed());
     let from = (first * stride + phase).saturating_sub(before);
     let x = x.get(from..).unwrap_or_default();
     let n = x.len().div_ceil(stride).min(y.len());
     let (y, zeros) = y.split_at_mut(n);
-    zeros.fill(0.0);
+    zeros.fill(T::zeroed());
     match stride {
         1 => y.copy_from_slice(&x[..n]),
         2 => {

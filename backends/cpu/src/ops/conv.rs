@@ -1,15 +1,13 @@
 //! Conv: y = activation(conv(x, w) + bias + residual).
 
-use half::{bf16, f16};
 use rinfer_graph::ops::{Conv, Window};
 use rinfer_graph::{DType, Reason, Tensor, unsupported};
 
+use super::staged::{needed, single};
 use crate::conv::{Follow, Geometry, Operands, Plan, patches, reference};
-use crate::convert::Float;
 use crate::gemm::PackedA;
-use crate::kernel::{Args, Cx, Kernel, limit};
+use crate::kernel::{Args, Cx, Kernel};
 use crate::math::Activation;
-use crate::pool::with_scratch;
 use crate::simd::Isa;
 
 /// The sizes of a convolution with `x` at input 0 and `w` at input `w`.
@@ -69,41 +67,23 @@ pub(super) fn compile(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
             }))
         }
         DType::F64 => Ok(Kernel::new(move |args| double(&g, activation, args))),
-        DType::F16 => half::<f16>(isa, g, activation),
-        DType::BF16 => half::<bf16>(isa, g, activation),
+        DType::F16 | DType::BF16 => half(isa, g, activation),
         other => Err(unsupported!("Conv of {other} is not supported")),
     }
 }
 
 /// Half precision: everything widened, and the result rounded once.
-fn half<T: Float>(isa: Isa, g: Geometry, activation: Activation) -> Result<Kernel, Reason> {
+fn half(isa: Isa, g: Geometry, activation: Activation) -> Result<Kernel, Reason> {
     let plan = Plan::new(&g)?;
     Ok(Kernel::new(move |args| {
-        let inputs: Vec<Option<&Tensor>> = (0..4).map(|i| args.opt(i)).collect();
-        let lens: Vec<usize> = inputs.iter().map(|t| t.map_or(0, Tensor::len)).collect();
-        let (cx, y) = (args.cx, args.outputs[0].as_mut_slice::<T>());
-        with_scratch(lens.iter().sum::<usize>() + y.len(), |scratch| {
-            let (mut rest, mut wide) = (scratch, Vec::new());
-            for (t, &len) in inputs.iter().zip(&lens) {
-                let (part, others) = rest.split_at_mut(len);
-                rest = others;
-                if let Some(t) = t {
-                    T::widen(isa, t.as_slice(), part);
-                }
-                wide.push(t.map(|_| &*part));
-            }
-            let out = rest;
-            let operands = Operands {
-                x: wide[0].unwrap_or_default(),
-                w: wide[1].unwrap_or_default(),
-                packed: None,
-            };
-            let follow = Follow { bias: wide[2], residual: wide[3], activation };
-            plan.run(isa, &g, &operands, &follow, out, cx)?;
-            T::narrow(isa, out, y);
-            Ok(())
+        let cx = args.cx;
+        single(isa, args, |inputs, outputs| {
+            let (x, w) = (needed(inputs, 0)?, needed(inputs, 1)?);
+            let get = |i: usize| inputs.get(i).copied().flatten();
+            let follow = Follow { bias: get(2), residual: get(3), activation };
+            let operands = Operands { x, w, packed: None };
+            plan.run(isa, &g, &operands, &follow, outputs[0], cx)
         })
-        .map_err(limit)?
     }))
 }
 

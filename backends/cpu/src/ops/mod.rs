@@ -6,16 +6,20 @@ mod arg;
 mod batch_norm;
 mod binary;
 mod cast;
+mod causal_conv;
 mod clip;
 mod col2im;
 mod compress;
 mod concat;
 mod conv;
+mod conv_integer;
+mod conv_transpose;
 mod copy;
 mod cosine_window;
 mod cumulative;
 mod custom;
 mod det;
+mod deform_conv;
 mod dft;
 mod einsum;
 mod dropout;
@@ -23,6 +27,7 @@ mod expand;
 mod fft;
 mod fold;
 mod gather;
+mod grid_sample;
 mod identity;
 mod image;
 mod jpeg;
@@ -59,12 +64,14 @@ mod reduce_exact;
 mod resize;
 mod reverse_sequence;
 mod rotary_embedding;
+mod roi;
 mod scatter;
 mod sequence;
 mod slice;
 mod softmax;
 mod space_depth;
 mod split;
+mod staged;
 mod strings;
 mod text;
 mod tf_idf;
@@ -74,6 +81,7 @@ mod transpose;
 mod trilu;
 mod unary;
 mod unique;
+mod unpool;
 mod where_;
 mod wide;
 
@@ -86,11 +94,13 @@ use crate::kernel::{Cx, Kernel};
 pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
     match &cx.node.op {
         Op::Arg(op) => arg::compile(op, cx),
+        Op::AffineGrid(op) => grid_sample::compile_affine(op, cx),
         Op::BatchNormalization(op) => batch_norm::compile(op, cx),
         Op::Bernoulli(op) => random::compile_bernoulli(op, cx),
         Op::Binary(op) => binary::compile(op, cx),
         Op::BitCast(_) => Ok(cast::same_bytes()),
         Op::Cast(op) => cast::compile(op, cx),
+        Op::CausalConv(op) => causal_conv::compile(op, cx),
         Op::CenterCropPad(op) => text::moves(cx, |cx| pad::compile_center(op, cx)),
         Op::Clip(_) => clip::compile(cx),
         Op::Col2Im(op) => col2im::compile(op, cx),
@@ -98,10 +108,13 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Concat(op) => text::moves(cx, |cx| concat::compile(op, cx)),
         Op::Attention(op) => attention::compile(op, cx),
         Op::Conv(op) => conv::compile(op, cx),
+        Op::ConvInteger(op) => conv_integer::compile(op, cx),
+        Op::ConvTranspose(op) => conv_transpose::compile(op, cx),
         Op::CosineWindow(op) => cosine_window::compile(op),
         Op::Cumulative(op) => cumulative::compile(op, cx),
         Op::Custom(op) => custom::compile(op),
         Op::DFT(op) => dft::compile(op, cx),
+        Op::DeformConv(op) => deform_conv::compile(op, cx),
         Op::DequantizeLinear(op) => quantize::compile_dequantize(op, cx),
         Op::Det(_) => det::compile(cx),
         Op::Dropout(op) => dropout::compile(op, cx),
@@ -115,6 +128,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::GatherElements(op) => text::moves(cx, |cx| gather::compile_elements(op, cx)),
         Op::GatherND(op) => text::moves(cx, |cx| gather::compile_nd(op, cx)),
         Op::GroupNormalization(op) => instance_norm::compile(op, cx),
+        Op::GridSample(op) => grid_sample::compile(op, cx),
         Op::Identity(_) => Ok(Kernel::view()),
         Op::LayerNormalization(op) => layer_norm::compile(op, cx),
         Op::ImageDecoder(op) => image::compile(op),
@@ -124,6 +138,8 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::LinearAttention(op) => linear_attention::compile(op, cx),
         Op::Lrn(op) => lrn::compile(op, cx),
         Op::MatMul(op) => matmul::compile(op, cx),
+        Op::MaxRoiPool(op) => roi::compile_max(op, cx),
+        Op::MaxUnpool(op) => unpool::compile(op, cx),
         Op::MelWeightMatrix(op) => cosine_window::compile_mel(op),
         Op::Multinomial(op) => random::compile_multinomial(op, cx),
         Op::NegativeLogLikelihoodLoss(op) => loss::compile(op, cx),
@@ -137,6 +153,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Pointwise(op) => pointwise::compile(op, cx),
         Op::Pool(op) => pool::compile(op, cx),
         Op::QLinearMatMul(_) => matmul_integer::compile_qlinear(cx),
+        Op::QLinearConv(op) => conv_integer::compile_qlinear(op, cx),
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
         Op::Random(op) => random::compile(op, cx),
         Op::Range(op) => range::compile(op, cx),
@@ -146,6 +163,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Resize(op) => resize::compile(op, cx),
         Op::ReverseSequence(op) => text::moves(cx, |cx| reverse_sequence::compile(op, cx)),
         Op::RmsNormalization(op) => layer_norm::compile_rms(op, cx),
+        Op::RoiAlign(op) => roi::compile(op, cx),
         Op::STFT(_) => dft::compile_stft(cx),
         Op::ScatterElements(op) => scatter::compile_elements(op, cx),
         Op::ScatterND(op) => scatter::compile_nd(op, cx),

@@ -1,14 +1,12 @@
 //! Pools over whole channels: one number each.
 
-use half::{bf16, f16};
 use rinfer_graph::ops::PoolKind;
 use rinfer_graph::{DType, Reason, unsupported};
 
+use super::super::staged::{self, needed};
 use super::axis::Item;
-use crate::convert::Float;
-use crate::kernel::{Args, Kernel, limit};
+use crate::kernel::{Args, Kernel};
 use crate::par;
-use crate::pool::with_scratch;
 use crate::simd::{F32s, Isa, Simd};
 
 /// A kernel for channels of `len` elements each.
@@ -19,13 +17,12 @@ pub(super) fn compile(
     len: usize,
 ) -> Result<Kernel, Reason> {
     Ok(match dtype {
-        DType::F32 => Kernel::new(move |args| {
-            let x = args.input(0)?.as_slice::<f32>();
-            each(x, args.outputs[0].as_mut_slice::<f32>(), len, |x| single(isa, kind, x));
-            Ok(())
+        DType::F32 | DType::F16 | DType::BF16 => Kernel::new(move |args| {
+            staged::single(isa, args, |inputs, outputs| {
+                each(needed(inputs, 0)?, outputs[0], len, |x| single(isa, kind, x));
+                Ok(())
+            })
         }),
-        DType::F16 => Kernel::new(move |args| half::<f16>(isa, kind, len, args)),
-        DType::BF16 => Kernel::new(move |args| half::<bf16>(isa, kind, len, args)),
         DType::F64 => Kernel::new(move |args| plain::<f64>(kind, len, args)),
         DType::I8 => Kernel::new(move |args| plain::<i8>(kind, len, args)),
         DType::U8 => Kernel::new(move |args| plain::<u8>(kind, len, args)),
@@ -36,18 +33,6 @@ pub(super) fn compile(
 /// `y[i] = f(channel i)`; an empty channel is passed as such.
 fn each<T: Copy + Sync, U: Send>(x: &[T], y: &mut [U], len: usize, f: impl Fn(&[T]) -> U + Sync) {
     par::chunks_mut(y, 1, par::grain(len / 4 + 1), |i, y| y[0] = f(&x[i * len..][..len]));
-}
-
-fn half<T: Float>(isa: Isa, kind: PoolKind, len: usize, args: &mut Args<'_>) -> Result<(), Reason> {
-    let x = args.input(0)?.as_slice::<T>();
-    let y = args.outputs[0].as_mut_slice::<T>();
-    with_scratch(x.len() + y.len(), |scratch| {
-        let (wide, out) = scratch.split_at_mut(x.len());
-        T::widen(isa, x, wide);
-        each(wide, out, len, |x| single(isa, kind, x));
-        T::narrow(isa, out, y);
-    })
-    .map_err(limit)
 }
 
 fn plain<T: Item>(kind: PoolKind, len: usize, args: &mut Args<'_>) -> Result<(), Reason> {

@@ -7,14 +7,12 @@ mod axis;
 mod global;
 mod places;
 
-use half::{bf16, f16};
 use rinfer_graph::ops::{Pool, PoolKind};
 use rinfer_graph::{DType, Reason, unsupported};
 
+use super::staged::{needed, single};
 use crate::conv::Geometry;
-use crate::convert::Float;
-use crate::kernel::{Args, Cx, Kernel, limit};
-use crate::pool::with_scratch_of;
+use crate::kernel::{Args, Cx, Kernel};
 use crate::simd::Isa;
 
 use axis::{Item, Steps};
@@ -36,8 +34,10 @@ pub(super) fn compile(op: &Pool, cx: &Cx<'_>) -> Result<Kernel, Reason> {
         DType::F64 => Ok(Kernel::new(move |args| typed::<f64>(isa, &steps, args))),
         DType::I8 => Ok(Kernel::new(move |args| typed::<i8>(isa, &steps, args))),
         DType::U8 => Ok(Kernel::new(move |args| typed::<u8>(isa, &steps, args))),
-        DType::F16 => Ok(Kernel::new(move |args| widened::<f16>(isa, &steps, args))),
-        DType::BF16 => Ok(Kernel::new(move |args| widened::<bf16>(isa, &steps, args))),
+        DType::F16 | DType::BF16 => Ok(Kernel::new(move |args| {
+            let cx = args.cx;
+            single(isa, args, |inputs, outputs| steps.run(isa, needed(inputs, 0)?, outputs[0], cx))
+        })),
         other => Err(unsupported!("a pool over {other} is not supported")),
     }
 }
@@ -46,21 +46,6 @@ fn typed<T: Item>(isa: Isa, steps: &Steps, args: &mut Args<'_>) -> Result<(), Re
     let x = args.input(0)?.as_slice::<T>();
     let cx = args.cx;
     steps.run(isa, x, args.outputs[0].as_mut_slice::<T>(), cx)
-}
-
-/// Half precision: pooled in single.
-fn widened<T: Float>(isa: Isa, steps: &Steps, args: &mut Args<'_>) -> Result<(), Reason> {
-    let x = args.input(0)?.as_slice::<T>();
-    let cx = args.cx;
-    let y = args.outputs[0].as_mut_slice::<T>();
-    with_scratch_of(x.len() + y.len(), |scratch: &mut [f32]| {
-        let (wide, out) = scratch.split_at_mut(x.len());
-        T::widen(isa, x, wide);
-        steps.run(isa, wide, out, cx)?;
-        T::narrow(isa, out, y);
-        Ok(())
-    })
-    .map_err(limit)?
 }
 
 #[cfg(test)]

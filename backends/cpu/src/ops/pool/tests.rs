@@ -1,5 +1,6 @@
 //! Pools against sums and comparisons written out, on every instruction set.
 
+use half::f16;
 use rinfer_graph::ops::{Padding, PoolKind, Window};
 use rinfer_graph::{Tensor, Value};
 
