@@ -3,8 +3,8 @@
 //! An operator is one file: the formula, the attribute struct, `infer`, and how ONNX's operators
 //! of that name are imported. The list below is the IR; `table.rs` is ONNX's list.
 
-mod attention;
 mod arg;
+mod attention;
 mod batch_norm;
 mod binary;
 mod cast;
@@ -20,11 +20,11 @@ mod conv_transpose;
 mod cosine_window;
 mod cumulative;
 mod custom;
-mod det;
 mod deform_conv;
+mod det;
 mod dft;
-mod einsum;
 mod dropout;
+mod einsum;
 mod epilogue;
 mod expand;
 mod eye_like;
@@ -32,16 +32,14 @@ mod gather;
 mod grid_sample;
 mod identity;
 mod image;
-mod layer_norm;
-mod linear_attention;
-mod matmul;
-mod matmul_integer;
 mod instance_norm;
 mod layer_norm;
+mod linear_attention;
 mod loss;
 mod lp_norm;
 mod lrn;
 mod matmul;
+mod matmul_integer;
 mod mean_variance;
 mod ml;
 mod ml_features;
@@ -62,8 +60,8 @@ mod reduce;
 mod reshape;
 mod resize;
 mod reverse_sequence;
-mod rotary_embedding;
 mod roi;
+mod rotary_embedding;
 mod scatter;
 mod sequence;
 mod shape;
@@ -84,8 +82,8 @@ mod unpool;
 mod where_;
 mod window;
 
-pub use attention::{Attention, AttentionSizes, Scores, mask_strides};
 pub use arg::{Arg, Extreme};
+pub use attention::{Attention, AttentionSizes, Scores, mask_strides};
 pub use batch_norm::BatchNormalization;
 pub use binary::{Binary, BinaryFn};
 pub use cast::{BitCast, Cast};
@@ -100,11 +98,11 @@ pub use conv_transpose::ConvTranspose;
 pub use cosine_window::{CosineWindow, MelWeightMatrix};
 pub use cumulative::{Accumulate, Cumulative};
 pub use custom::{Custom, CustomOp};
-pub use det::Det;
 pub use deform_conv::DeformConv;
+pub use det::Det;
 pub use dft::{DFT, STFT};
-pub use einsum::{Einsum, EinsumLabels};
 pub use dropout::Dropout;
+pub use einsum::{Einsum, EinsumLabels};
 pub use epilogue::Activation;
 pub use expand::{Expand, Tile};
 pub use eye_like::EyeLike;
@@ -112,10 +110,9 @@ pub use gather::{Gather, GatherElements, GatherND, position};
 pub use grid_sample::{AffineGrid, GridMode, GridPadding, GridSample};
 pub use identity::Identity;
 pub use image::{ImageDecoder, PixelFormat};
-pub use layer_norm::{LayerNormalization, RmsNormalization};
-pub use linear_attention::{LinearAttention, LinearAttentionSizes};
 pub use instance_norm::{GroupNormalization, Per};
 pub use layer_norm::{LayerNormalization, RmsNormalization};
+pub use linear_attention::{LinearAttention, LinearAttentionSizes};
 pub use loss::{LossReduction, NegativeLogLikelihoodLoss};
 pub use lrn::Lrn;
 pub use matmul::MatMul;
@@ -129,7 +126,7 @@ pub use non_max_suppression::NonMaxSuppression;
 pub use one_hot::OneHot;
 pub use optional::Optional;
 pub use pad::{CenterCropPad, Pad, PadMode, Pads};
-pub use pointwise::{Arg, Pointwise, Step};
+pub use pointwise::{Operand, Pointwise, Step};
 pub use pool::{Pool, PoolKind};
 pub use quantize::{Blocks, DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear};
 pub use random::{Bernoulli, Distribution, Multinomial, Random};
@@ -141,8 +138,8 @@ pub use resize::{
     AspectRatio, Coordinates, Interpolation, Resize, ResizedAxis, Rounding, to_floats,
 };
 pub use reverse_sequence::ReverseSequence;
-pub use rotary_embedding::RotaryEmbedding;
 pub use roi::{MaxRoiPool, RoiAlign};
+pub use rotary_embedding::RotaryEmbedding;
 pub use scatter::{Reduction, ScatterElements, ScatterND, TensorScatter};
 pub use sequence::Sequence;
 pub use shape::{Shape, Size};
@@ -187,10 +184,10 @@ macro_rules! ops {
     };
 }
 ops!(
-    Arg,
     AffineGrid,
-    BatchNormalization,
+    Arg,
     Attention,
+    BatchNormalization,
     Bernoulli,
     Binary,
     BitCast,
@@ -213,27 +210,28 @@ ops!(
     Det,
     Dropout,
     DynamicQuantizeLinear,
+    Einsum,
     Expand,
     EyeLike,
     Features,
-    Einsum,
     Flatten,
     Gather,
     GatherElements,
     GatherND,
-    GroupNormalization,
     GridSample,
+    GroupNormalization,
     Identity,
     If,
-    LayerNormalization,
     ImageDecoder,
     LabelEncoder,
-    LinearModel,
+    LayerNormalization,
     LinearAttention,
+    LinearModel,
     Loop,
-    MapOp,
     Lrn,
+    MapOp,
     MatMul,
+    MatMulInteger,
     MaxRoiPool,
     MaxUnpool,
     MelWeightMatrix,
@@ -243,7 +241,6 @@ ops!(
     NonZero,
     OneHot,
     Optimizer,
-    MatMulInteger,
     Optional,
     Pad,
     Pointwise,
@@ -260,8 +257,8 @@ ops!(
     ReverseSequence,
     RmsNormalization,
     RoiAlign,
-    STFT,
     RotaryEmbedding,
+    STFT,
     Scan,
     ScatterElements,
     ScatterND,

@@ -24,12 +24,12 @@ use crate::{DType, Fact, Facts, Reason, Type, invalid};
 pub struct Pointwise {
     inputs: usize,
     steps: Vec<Step>,
-    outputs: SmallVec<[(Arg, DType); 1]>,
+    outputs: SmallVec<[(Operand, DType); 1]>,
 }
 
 /// What a step reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Arg {
+pub enum Operand {
     /// The node's input with this number.
     Input(usize),
     /// What the step with this number made.
@@ -42,18 +42,18 @@ pub enum Arg {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {
     /// f(x); of a truth value only Not.
-    Unary(UnaryFn, Arg),
+    Unary(UnaryFn, Operand),
     /// f(a, b); of truth values only And, Or, Xor and Equal.
-    Binary(BinaryFn, Arg, Arg),
+    Binary(BinaryFn, Operand, Operand),
     /// The second where the first, a truth value, holds, else the third.
-    Where(Arg, Arg, Arg),
+    Where(Operand, Operand, Operand),
     /// min(max(x, lo), hi)
-    Clip(Arg, f32, f32),
+    Clip(Operand, f32, f32),
 }
 
 impl Step {
     /// What it reads.
-    pub fn args(&self) -> SmallVec<[Arg; 3]> {
+    pub fn args(&self) -> SmallVec<[Operand; 3]> {
         match *self {
             Step::Unary(_, x) | Step::Clip(x, ..) => [x].into_iter().collect(),
             Step::Binary(_, a, b) => [a, b].into_iter().collect(),
@@ -62,7 +62,7 @@ impl Step {
     }
 
     /// The same step with other arguments.
-    fn renamed(&self, f: impl Fn(Arg) -> Arg) -> Step {
+    fn renamed(&self, f: impl Fn(Operand) -> Operand) -> Step {
         match *self {
             Step::Unary(g, x) => Step::Unary(g, f(x)),
             Step::Binary(g, a, b) => Step::Binary(g, f(a), f(b)),
@@ -92,14 +92,14 @@ impl Pointwise {
     pub fn new(
         inputs: usize,
         steps: Vec<Step>,
-        outputs: &[(Arg, DType)],
+        outputs: &[(Operand, DType)],
     ) -> Result<Pointwise, Reason> {
         if inputs == 0 || inputs > Self::MAX_INPUTS || steps.len() > Self::MAX_STEPS {
             return Err(invalid!("a program of {} steps on {inputs} inputs", steps.len()));
         }
-        let check = |arg: &Arg, made: usize| match *arg {
-            Arg::Input(i) if i >= inputs => Err(invalid!("input {i} of {inputs} inputs")),
-            Arg::Step(i) if i >= made => Err(invalid!("step {i} is read after {made} steps")),
+        let check = |arg: &Operand, made: usize| match *arg {
+            Operand::Input(i) if i >= inputs => Err(invalid!("input {i} of {inputs} inputs")),
+            Operand::Step(i) if i >= made => Err(invalid!("step {i} is read after {made} steps")),
             _ => Ok(()),
         };
         for (i, step) in steps.iter().enumerate() {
@@ -133,11 +133,11 @@ impl Pointwise {
             if let Some(x) = scalar
                 && fact.rank()? <= rank
             {
-                return Some(Arg::Const(x));
+                return Some(Operand::Const(x));
             }
             fact.ty.dtype().filter(|&t| stored(t))?;
             read.push(i);
-            Some(Arg::Input(read.len() - 1))
+            Some(Operand::Input(read.len() - 1))
         };
         let step = match op {
             Op::Unary(Unary(f)) => Step::Unary(*f, arg(0)?),
@@ -161,7 +161,7 @@ impl Pointwise {
         let facts: SmallVec<[Option<&Fact>; 3]> = read.iter().map(|&i| fact(i)).collect();
         let made = op.infer(&Inputs::new(inputs, 1)).ok()?;
         let out = made[0].ty.dtype()?;
-        let program = Pointwise::new(read.len(), vec![step], &[(Arg::Step(0), out)]).ok()?;
+        let program = Pointwise::new(read.len(), vec![step], &[(Operand::Step(0), out)]).ok()?;
         program.infer(&Inputs::new(&facts, 1)).ok()?;
         Some((program, read))
     }
@@ -190,18 +190,18 @@ impl Pointwise {
         let new: Vec<Option<usize>> =
             next_ids.iter().map(|&v| (v != through).then(|| place(v))).collect();
         let base = self.steps.len();
-        let rename_old = |arg: Arg| match arg {
-            Arg::Input(i) => Arg::Input(old[i]),
+        let rename_old = |arg: Operand| match arg {
+            Operand::Input(i) => Operand::Input(old[i]),
             arg => arg,
         };
-        let rename_new = |arg: Arg| match arg {
-            Arg::Input(i) => new[i].map_or(rename_old(made), Arg::Input),
-            Arg::Step(i) => Arg::Step(base + i),
+        let rename_new = |arg: Operand| match arg {
+            Operand::Input(i) => new[i].map_or(rename_old(made), Operand::Input),
+            Operand::Step(i) => Operand::Step(base + i),
             constant => constant,
         };
         let steps = self.steps.iter().map(|s| s.renamed(rename_old));
         let steps = steps.chain(next.steps.iter().map(|s| s.renamed(rename_new))).collect();
-        let outputs: Vec<(Arg, DType)> =
+        let outputs: Vec<(Operand, DType)> =
             next.outputs.iter().map(|&(arg, t)| (rename_new(arg), t)).collect();
         Some((Pointwise::new(reads.len(), steps, &outputs).ok()?, reads))
     }
@@ -217,7 +217,7 @@ impl Pointwise {
     }
 
     /// What it stores, and as what dtype.
-    pub fn outputs(&self) -> &[(Arg, DType)] {
+    pub fn outputs(&self) -> &[(Operand, DType)] {
         &self.outputs
     }
 
@@ -250,10 +250,10 @@ impl Pointwise {
             });
         }
         let mut made: Vec<Class> = Vec::new();
-        let class = |arg: Arg, made: &[Class]| match arg {
-            Arg::Input(i) => inputs[i],
-            Arg::Step(i) => made[i],
-            Arg::Const(_) => Class::Number,
+        let class = |arg: Operand, made: &[Class]| match arg {
+            Operand::Input(i) => inputs[i],
+            Operand::Step(i) => made[i],
+            Operand::Const(_) => Class::Number,
         };
         for (i, step) in self.steps.iter().enumerate() {
             let args: SmallVec<[Class; 3]> =
@@ -303,13 +303,13 @@ fn result(step: &Step, args: &[Class]) -> Option<Class> {
     made.map(|dtype| if dtype == DType::Bool { Class::Truth } else { Class::Number })
 }
 
-impl std::fmt::Display for Arg {
+impl std::fmt::Display for Operand {
     /// `x0`, `t3`, `0.5`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Arg::Input(i) => write!(f, "x{i}"),
-            Arg::Step(i) => write!(f, "t{i}"),
-            Arg::Const(x) => write!(f, "{x:?}"),
+            Operand::Input(i) => write!(f, "x{i}"),
+            Operand::Step(i) => write!(f, "t{i}"),
+            Operand::Const(x) => write!(f, "{x:?}"),
         }
     }
 }
@@ -401,8 +401,9 @@ mod tests {
         let (less, _) = of(Binary(BinaryFn::Less), &[&x, &x]).unwrap();
         assert_eq!(less.to_string(), "t0 = Less(x0, x1) → t0: bool");
         assert!(of(Where, &[&c, &x, &x]).is_some());
-        let program = |step| Pointwise::new(2, vec![step], &[(Arg::Step(0), DType::F32)]).unwrap();
-        let (a, b) = (Arg::Input(0), Arg::Input(1));
+        let program =
+            |step| Pointwise::new(2, vec![step], &[(Operand::Step(0), DType::F32)]).unwrap();
+        let (a, b) = (Operand::Input(0), Operand::Input(1));
         let wrong = [Step::Where(a, a, b), Step::Binary(BinaryFn::And, a, b)];
         for step in wrong {
             let program = program(step);
@@ -419,9 +420,9 @@ mod tests {
 
     #[test]
     fn programs_that_read_ahead_are_refused() {
-        let step = Step::Unary(UnaryFn::Exp, Arg::Step(0));
-        assert!(Pointwise::new(1, vec![step], &[(Arg::Step(0), DType::F32)]).is_err());
-        assert!(Pointwise::new(1, vec![], &[(Arg::Input(1), DType::F32)]).is_err());
-        assert!(Pointwise::new(1, vec![], &[(Arg::Input(0), DType::I64)]).is_err());
+        let step = Step::Unary(UnaryFn::Exp, Operand::Step(0));
+        assert!(Pointwise::new(1, vec![step], &[(Operand::Step(0), DType::F32)]).is_err());
+        assert!(Pointwise::new(1, vec![], &[(Operand::Input(1), DType::F32)]).is_err());
+        assert!(Pointwise::new(1, vec![], &[(Operand::Input(0), DType::I64)]).is_err());
     }
 }

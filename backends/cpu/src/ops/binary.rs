@@ -1,6 +1,6 @@
 //! Binary: y = f(a, b), element by element, shapes broadcast.
 use half::{bf16, f16};
-use rinfer_graph::ops::{Arg, Binary, BinaryFn, Pointwise, Step};
+use rinfer_graph::ops::{Binary, BinaryFn, Operand, Pointwise, Step};
 use rinfer_graph::{
     Bool, DType, Element, Reason, Strings, Value, invalid, unsupported, with_dtype,
 };
@@ -30,8 +30,8 @@ pub(super) fn compile(op: &Binary, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     }
     if dtype == DType::F32 && plan.run_len() < SHORT && plan.len() > SHORT * SHORT {
         // Runs of a few elements cost more to begin than to compute: a program gathers them first.
-        let step = Step::Binary(f, Arg::Input(0), Arg::Input(1));
-        let program = Pointwise::new(2, vec![step], &[(Arg::Step(0), dtype)])?;
+        let step = Step::Binary(f, Operand::Input(0), Operand::Input(1));
+        let program = Pointwise::new(2, vec![step], &[(Operand::Step(0), dtype)])?;
         return pointwise::compile(&program, cx);
     }
     let kernel = arithmetic(cx.isa, f, dtype, plan)?;

@@ -1,8 +1,8 @@
 //! One file per operator, named as in `rinfer_graph::ops`: how it runs on this backend.
 
+mod arg;
 mod attention;
 mod attention_plain;
-mod arg;
 mod batch_norm;
 mod binary;
 mod cast;
@@ -18,11 +18,11 @@ mod copy;
 mod cosine_window;
 mod cumulative;
 mod custom;
-mod det;
 mod deform_conv;
+mod det;
 mod dft;
-mod einsum;
 mod dropout;
+mod einsum;
 mod expand;
 mod fft;
 mod fold;
@@ -30,14 +30,12 @@ mod gather;
 mod grid_sample;
 mod identity;
 mod image;
+mod instance_norm;
 mod jpeg;
 mod jpeg_pixels;
 mod lanes;
 mod layer_norm;
 mod linear_attention;
-mod instance_norm;
-mod lanes;
-mod layer_norm;
 mod loss;
 mod lrn;
 mod matmul;
@@ -63,8 +61,8 @@ mod reduce;
 mod reduce_exact;
 mod resize;
 mod reverse_sequence;
-mod rotary_embedding;
 mod roi;
+mod rotary_embedding;
 mod scatter;
 mod sequence;
 mod slice;
@@ -93,8 +91,9 @@ use crate::kernel::{Cx, Kernel};
 #[rustfmt::skip]
 pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
     match &cx.node.op {
-        Op::Arg(op) => arg::compile(op, cx),
         Op::AffineGrid(op) => grid_sample::compile_affine(op, cx),
+        Op::Arg(op) => arg::compile(op, cx),
+        Op::Attention(op) => attention::compile(op, cx),
         Op::BatchNormalization(op) => batch_norm::compile(op, cx),
         Op::Bernoulli(op) => random::compile_bernoulli(op, cx),
         Op::Binary(op) => binary::compile(op, cx),
@@ -106,7 +105,6 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Col2Im(op) => col2im::compile(op, cx),
         Op::Compress(op) => text::moves(cx, |cx| compress::compile(op, cx)),
         Op::Concat(op) => text::moves(cx, |cx| concat::compile(op, cx)),
-        Op::Attention(op) => attention::compile(op, cx),
         Op::Conv(op) => conv::compile(op, cx),
         Op::ConvInteger(op) => conv_integer::compile(op, cx),
         Op::ConvTranspose(op) => conv_transpose::compile(op, cx),
@@ -119,25 +117,26 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Det(_) => det::compile(cx),
         Op::Dropout(op) => dropout::compile(op, cx),
         Op::DynamicQuantizeLinear(_) => quantize::compile_dynamic(cx),
+        Op::Einsum(op) => einsum::compile(op, cx),
         Op::Expand(op) => text::moves(cx, |cx| expand::compile(op, cx)),
         Op::EyeLike(op) => trilu::compile_eye(op, cx),
         Op::Features(op) => ml_features::compile(op),
-        Op::Einsum(op) => einsum::compile(op, cx),
         Op::Flatten(_) => Ok(Kernel::view()),
         Op::Gather(op) => text::moves(cx, |cx| gather::compile(op, cx)),
         Op::GatherElements(op) => text::moves(cx, |cx| gather::compile_elements(op, cx)),
         Op::GatherND(op) => text::moves(cx, |cx| gather::compile_nd(op, cx)),
-        Op::GroupNormalization(op) => instance_norm::compile(op, cx),
         Op::GridSample(op) => grid_sample::compile(op, cx),
+        Op::GroupNormalization(op) => instance_norm::compile(op, cx),
         Op::Identity(_) => Ok(Kernel::view()),
-        Op::LayerNormalization(op) => layer_norm::compile(op, cx),
         Op::ImageDecoder(op) => image::compile(op),
         Op::LabelEncoder(op) => ml_maps::compile_encoder(op),
-        Op::LinearModel(op) => ml_linear::compile(op),
-        Op::MapOp(op) => ml_maps::compile(op),
+        Op::LayerNormalization(op) => layer_norm::compile(op, cx),
         Op::LinearAttention(op) => linear_attention::compile(op, cx),
+        Op::LinearModel(op) => ml_linear::compile(op),
         Op::Lrn(op) => lrn::compile(op, cx),
+        Op::MapOp(op) => ml_maps::compile(op),
         Op::MatMul(op) => matmul::compile(op, cx),
+        Op::MatMulInteger(_) => matmul_integer::compile(cx),
         Op::MaxRoiPool(op) => roi::compile_max(op, cx),
         Op::MaxUnpool(op) => unpool::compile(op, cx),
         Op::MelWeightMatrix(op) => cosine_window::compile_mel(op),
@@ -147,13 +146,12 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::NonZero(op) => compress::compile_non_zero(op, cx),
         Op::OneHot(op) => text::moves(cx, |cx| one_hot::compile(op, cx)),
         Op::Optimizer(op) => training::compile(op),
-        Op::MatMulInteger(_) => matmul_integer::compile(cx),
         Op::Optional(op) => optional::compile(op),
         Op::Pad(op) => text::moves(cx, |cx| pad::compile(op, cx)),
         Op::Pointwise(op) => pointwise::compile(op, cx),
         Op::Pool(op) => pool::compile(op, cx),
-        Op::QLinearMatMul(_) => matmul_integer::compile_qlinear(cx),
         Op::QLinearConv(op) => conv_integer::compile_qlinear(op, cx),
+        Op::QLinearMatMul(_) => matmul_integer::compile_qlinear(cx),
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
         Op::Random(op) => random::compile(op, cx),
         Op::Range(op) => range::compile(op, cx),
@@ -164,10 +162,10 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::ReverseSequence(op) => text::moves(cx, |cx| reverse_sequence::compile(op, cx)),
         Op::RmsNormalization(op) => layer_norm::compile_rms(op, cx),
         Op::RoiAlign(op) => roi::compile(op, cx),
+        Op::RotaryEmbedding(op) => rotary_embedding::compile(op, cx),
         Op::STFT(_) => dft::compile_stft(cx),
         Op::ScatterElements(op) => scatter::compile_elements(op, cx),
         Op::ScatterND(op) => scatter::compile_nd(op, cx),
-        Op::RotaryEmbedding(op) => rotary_embedding::compile(op, cx),
         Op::Sequence(op) => sequence::compile(op, cx),
         Op::Shape(_) => identity::known_output(cx),
         Op::Size(_) => identity::known_output(cx),
@@ -198,9 +196,9 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
 #[rustfmt::skip]
 pub fn prepack(cx: &Cx<'_>) -> Result<(), Reason> {
     match &cx.node.op {
+        Op::Conv(op) => conv::prepack(op, cx),
         Op::MatMul(op) => matmul::prepack(op, cx),
         Op::Recurrent(op) => recurrent::prepack(op, cx),
-        Op::Conv(op) => conv::prepack(op, cx),
         _ => Ok(()),
     }
 }

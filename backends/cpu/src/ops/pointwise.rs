@@ -4,7 +4,7 @@
 //! lies in one piece, else copied (widened, repeated) into scratch memory; then every step runs
 //! over the whole tile, into a register of the same size, the last one straight into the output.
 use half::{bf16, f16};
-use rinfer_graph::ops::{Arg, BinaryFn, Pointwise, Step, UnaryFn};
+use rinfer_graph::ops::{BinaryFn, Operand, Pointwise, Step, UnaryFn};
 use rinfer_graph::{Bool, DType, Element, Kind, Reason, Tensor, invalid};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -91,14 +91,14 @@ fn allocate(op: &Pointwise) -> (Vec<Line>, usize) {
     let mut last = vec![0; steps.len()];
     for (i, step) in steps.iter().enumerate() {
         for arg in step.args() {
-            if let Arg::Step(j) = arg {
+            if let Operand::Step(j) = arg {
                 last[j] = i;
             }
         }
     }
     let mut stores = vec![None; steps.len()];
     for (k, &(arg, dtype)) in op.outputs().iter().enumerate() {
-        if let Arg::Step(j) = arg {
+        if let Operand::Step(j) = arg {
             // A value that nobody else reads is made where it is stored.
             stores[j] = (last[j] <= j && dtype == DType::F32).then_some(k);
             last[j] = usize::MAX;
@@ -111,7 +111,7 @@ fn allocate(op: &Pointwise) -> (Vec<Line>, usize) {
             step.args().into_iter().map(|arg| place(&lines, arg)).collect();
         let mut dying: SmallVec<[usize; 3]> = SmallVec::new();
         for arg in step.args() {
-            if let Arg::Step(j) = arg
+            if let Operand::Step(j) = arg
                 && last[j] == i
                 && let Place::Register(r) = lines[j].to
                 && !dying.contains(&r)
@@ -139,11 +139,11 @@ fn allocate(op: &Pointwise) -> (Vec<Line>, usize) {
 }
 
 /// Where a value is found.
-fn place(lines: &[Line], arg: Arg) -> Place {
+fn place(lines: &[Line], arg: Operand) -> Place {
     match arg {
-        Arg::Input(i) => Place::Input(i),
-        Arg::Step(i) => lines[i].to,
-        Arg::Const(x) => Place::Const(x),
+        Operand::Input(i) => Place::Input(i),
+        Operand::Step(i) => lines[i].to,
+        Operand::Const(x) => Place::Const(x),
     }
 }
 
@@ -376,14 +376,14 @@ mod tests {
     fn a_chain_reads_rows_columns_and_scalars() {
         use BinaryFn::*;
         let steps = vec![
-            Step::Binary(Add, Arg::Input(0), Arg::Input(1)),
-            Step::Binary(Mul, Arg::Step(0), Arg::Input(2)),
-            Step::Unary(UnaryFn::Tanh, Arg::Step(1)),
-            Step::Binary(Sub, Arg::Step(0), Arg::Step(2)),
-            Step::Binary(Div, Arg::Const(1.5), Arg::Step(3)),
-            Step::Clip(Arg::Step(4), -2.0, 2.0),
+            Step::Binary(Add, Operand::Input(0), Operand::Input(1)),
+            Step::Binary(Mul, Operand::Step(0), Operand::Input(2)),
+            Step::Unary(UnaryFn::Tanh, Operand::Step(1)),
+            Step::Binary(Sub, Operand::Step(0), Operand::Step(2)),
+            Step::Binary(Div, Operand::Const(1.5), Operand::Step(3)),
+            Step::Clip(Operand::Step(4), -2.0, 2.0),
         ];
-        let program = Pointwise::new(3, steps, &[(Arg::Step(5), DType::F32)]).unwrap();
+        let program = Pointwise::new(3, steps, &[(Operand::Step(5), DType::F32)]).unwrap();
         for (rows, columns) in [(7, 5), (40, 70), (3, 3000)] {
             let (x, row) = (ramp(&[rows, columns]), ramp(&[columns]));
             let column = ramp(&[rows, 1]);
@@ -399,12 +399,12 @@ mod tests {
     #[test]
     fn truth_values_choose() {
         let steps = vec![
-            Step::Binary(BinaryFn::Less, Arg::Input(0), Arg::Const(0.0)),
-            Step::Binary(BinaryFn::And, Arg::Step(0), Arg::Input(1)),
-            Step::Unary(UnaryFn::Not, Arg::Step(1)),
-            Step::Where(Arg::Step(2), Arg::Input(0), Arg::Const(9.0)),
+            Step::Binary(BinaryFn::Less, Operand::Input(0), Operand::Const(0.0)),
+            Step::Binary(BinaryFn::And, Operand::Step(0), Operand::Input(1)),
+            Step::Unary(UnaryFn::Not, Operand::Step(1)),
+            Step::Where(Operand::Step(2), Operand::Input(0), Operand::Const(9.0)),
         ];
-        let outputs = [(Arg::Step(3), DType::F32), (Arg::Step(1), DType::Bool)];
+        let outputs = [(Operand::Step(3), DType::F32), (Operand::Step(1), DType::Bool)];
         let program = Pointwise::new(2, steps, &outputs).unwrap();
         let x = ramp(&[1500]);
         let c: Vec<Bool> = (0..1500).map(|i| Bool::from(i % 3 == 0)).collect();
@@ -420,11 +420,11 @@ mod tests {
     #[test]
     fn halves_are_rounded_once() {
         let steps = vec![
-            Step::Binary(BinaryFn::Mul, Arg::Input(0), Arg::Input(1)),
-            Step::Binary(BinaryFn::Add, Arg::Step(0), Arg::Const(1e-4)),
+            Step::Binary(BinaryFn::Mul, Operand::Input(0), Operand::Input(1)),
+            Step::Binary(BinaryFn::Add, Operand::Step(0), Operand::Const(1e-4)),
         ];
         let x: Vec<f16> = (0..1100).map(|i| f16::from_f32(i as f32 * 0.1)).collect();
-        let program = Pointwise::new(2, steps, &[(Arg::Step(1), DType::F16)]).unwrap();
+        let program = Pointwise::new(2, steps, &[(Operand::Step(1), DType::F16)]).unwrap();
         let factor = f16::from_f32(0.3);
         let inputs = [Tensor::vector(&x).into(), Tensor::scalar(factor).into()];
         for isa in Isa::available() {
@@ -438,9 +438,11 @@ mod tests {
 
     #[test]
     fn registers_are_used_again() {
-        let mut steps = vec![Step::Unary(UnaryFn::Neg, Arg::Input(0))];
-        steps.extend((0..20).map(|i| Step::Binary(BinaryFn::Add, Arg::Step(i), Arg::Step(i))));
-        let program = Pointwise::new(1, steps, &[(Arg::Step(20), DType::F32)]).unwrap();
+        let mut steps = vec![Step::Unary(UnaryFn::Neg, Operand::Input(0))];
+        steps.extend(
+            (0..20).map(|i| Step::Binary(BinaryFn::Add, Operand::Step(i), Operand::Step(i))),
+        );
+        let program = Pointwise::new(1, steps, &[(Operand::Step(20), DType::F32)]).unwrap();
         assert_eq!(allocate(&program).1, 1);
         let x = ramp(&[9]);
         check(&program, &[x.clone()], |i| x.as_slice::<f32>()[i] * -1048576.0);
@@ -448,7 +450,7 @@ mod tests {
 
     #[test]
     fn an_output_may_be_an_input_or_empty() {
-        let outputs = [(Arg::Input(0), DType::F32), (Arg::Const(2.0), DType::F16)];
+        let outputs = [(Operand::Input(0), DType::F32), (Operand::Const(2.0), DType::F16)];
         let program = Pointwise::new(1, vec![], &outputs).unwrap();
         let x = ramp(&[3]);
         check(&program, &[x.clone()], |i| x.as_slice::<f32>()[i]);

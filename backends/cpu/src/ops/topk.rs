@@ -162,8 +162,8 @@ mod tests {
     use super::*;
     use crate::eval::testing::run as run_op;
     use crate::simd::Isa;
-    use rinfer_graph::{Tensor, Value};
     use rinfer_graph::ops::Axis;
+    use rinfer_graph::{Tensor, Value};
 
     fn topk<T: Element>(x: &Tensor, axis: i64, k: i64, largest: bool) -> (Vec<T>, Vec<i64>) {
         let inputs = [x.clone(), Tensor::vector(&[k])].map(Value::Tensor);

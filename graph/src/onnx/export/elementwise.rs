@@ -3,7 +3,7 @@
 use super::node::{Attrs, NodeOut, flag, float, int, string};
 use crate::float8::Round;
 use crate::ops::{
-    Activation, Arg, Binary, BinaryFn, BitCast, Cast, Pointwise, Step, Unary, UnaryFn,
+    Activation, Binary, BinaryFn, BitCast, Cast, Operand, Pointwise, Step, Unary, UnaryFn,
 };
 use crate::{DType, Reason, unsupported};
 
@@ -131,24 +131,24 @@ pub(super) fn pointwise(op: &Pointwise, out: &mut NodeOut<'_, '_>) -> Result<(),
 
 /// The ONNX name of what a step reads.
 fn name(
-    arg: Arg,
+    arg: Operand,
     inputs: &[String],
     made: &[String],
     out: &mut NodeOut<'_, '_>,
 ) -> Result<String, Reason> {
     match arg {
-        Arg::Input(i) => Ok(inputs[i].clone()),
-        Arg::Step(i) => Ok(made[i].clone()),
-        Arg::Const(x) => out.scalar(DType::F32, x),
+        Operand::Input(i) => Ok(inputs[i].clone()),
+        Operand::Step(i) => Ok(made[i].clone()),
+        Operand::Const(x) => out.scalar(DType::F32, x),
     }
 }
 
 /// The inputs that a value depends on, one bit each.
-fn reaches(arg: Arg, steps: &[u64]) -> u64 {
+fn reaches(arg: Operand, steps: &[u64]) -> u64 {
     match arg {
-        Arg::Input(i) => 1 << i,
-        Arg::Step(i) => steps[i],
-        Arg::Const(_) => 0,
+        Operand::Input(i) => 1 << i,
+        Operand::Step(i) => steps[i],
+        Operand::Const(_) => 0,
     }
 }
 
