@@ -121,10 +121,16 @@ fn integers<T: Int>(f: BinaryFn) -> Option<Run<T, T>> {
     })
 }
 
-/// aᵇ for b of a's type: an unsigned b is never negative.
+/// aᵇ for b of a's type.
 fn power<T: Int>(a: T, b: T) -> T {
     let n = b.to_i64();
-    if b >= T::ZERO && n < 0 { a.pow(i64::MAX) } else { a.pow(n) }
+    a.pow(if b >= T::ZERO && n < 0 { huge(n) } else { n })
+}
+
+/// An exponent that stands for this u64 of 2⁶³ or more: powers of odd numbers repeat every 2⁶²,
+/// those of even ones are 0 from the 64th on.
+fn huge(n: i64) -> i64 {
+    (n & i64::MAX) | 1 << 62
 }
 
 fn doubles(f: BinaryFn) -> Option<Run<f64, f64>> {
@@ -183,7 +189,10 @@ fn mixed_power(dtype: DType, plan: Broadcast) -> Result<Kernel, Reason> {
     let run = move |args: &mut crate::kernel::Args<'_>| {
         let exponents = args.input(1)?;
         if dtype.is_int() && exponents.dtype().is_int() {
-            let b = cast::to_ints(exponents)?;
+            let mut b = cast::to_ints(exponents)?;
+            if exponents.dtype() == DType::U64 {
+                b.iter_mut().filter(|n| **n < 0).for_each(|n| *n = huge(*n));
+            }
             return with_dtype!(dtype, [i8, i16, i32, i64, u8, u16, u32, u64], T => {
                 raise::<T, i64>(args, &plan, &b, Int::pow)
             }, else Err(unsupported!("Pow of {dtype} is not supported")));
@@ -292,6 +301,8 @@ mod tests {
         check(BinaryFn::Pow, &[2.0f32, 3.0], &[2i64, -1], &[4.0f32, 1.0 / 3.0]);
         check(BinaryFn::Pow, &[2i32, 3], &[0.5f32, 2.0], &[1i32, 9]);
         check(BinaryFn::Pow, &[2i64, -1], &[62i64, 3], &[1i64 << 62, -1]);
+        check(BinaryFn::Pow, &[3u64, 2], &[1u64 << 63, 1 << 63], &[1u64, 0]);
+        check(BinaryFn::Pow, &[-1i32, 2], &[u64::MAX, 1 << 63], &[-1i32, 0]);
     }
 
     #[test]
