@@ -450,9 +450,18 @@ impl Epilogue<'_> {
     }
 
     /// Applies to a block of C, whose corner is at `(row, col)`, what tiles did not: the bias if
-    /// the product was added to C, the residual, the activation.
+    /// the product was added to C, the residual, the activation. A function of its own: it is
+    /// long, and called from several places.
+    #[inline(never)]
+    fn finish<S: Simd>(&self, s: S, write: Write, c: &mut MatMut<'_, f32>, at: (usize, usize)) {
+        s.call(
+            #[inline(always)]
+            move || self.finish_inline(s, write, c, at),
+        )
+    }
+
     #[inline(always)]
-    fn finish<S: Simd>(
+    fn finish_inline<S: Simd>(
         &self,
         s: S,
         write: Write,

@@ -140,6 +140,9 @@ impl PanelPlan {
     /// into panels.
     pub fn pack(&self, isa: Isa, src: Strided<'_>, dst: &mut [f32]) {
         self.fill(dst, |panels, dst| {
+            if src.row == 1 {
+                return copy_steps(isa, *self, panels, src.data, src.col, dst);
+            }
             for p in panels.clone() {
                 let at = (p - panels.start) * self.width * self.k;
                 let width = self.stored(p);
@@ -212,9 +215,7 @@ impl<'a> Panels<'a> {
 
 /// Copies one panel: `lanes` rows of `src` become columns of `dst`, `width` wide, the rest zero.
 fn pack_panel(isa: Isa, src: Strided<'_>, lanes: usize, width: usize, dst: &mut [f32]) {
-    if src.row == 1 {
-        copy_steps(isa, src.data, src.col, lanes, width, dst);
-    } else if src.col == 1 {
+    if src.col == 1 {
         transpose_lanes(isa, src.data, src.row, lanes, width, dst);
     } else {
         for (p, dst) in dst.chunks_exact_mut(width).enumerate() {
@@ -225,22 +226,38 @@ fn pack_panel(isa: Isa, src: Strided<'_>, lanes: usize, width: usize, dst: &mut 
     }
 }
 
+/// Steps copied before the next panel: enough to write whole runs, few enough to read whole rows.
+const TOGETHER: usize = 4;
+
 crate::simd_fn! {
-    /// Lanes lie side by side, steps `stride` apart.
-    fn copy_steps(s: S, src: &[f32], stride: usize, lanes: usize, width: usize, dst: &mut [f32]) {
-        let whole = lanes == width && width.is_multiple_of(S::LANES);
-        for (p, dst) in dst.chunks_exact_mut(width).enumerate() {
-            let src = &src[p * stride..][..lanes];
-            let mut j = 0;
-            while j < width {
-                if whole {
-                    s.load(&src[j..]).store(&mut dst[j..]);
-                } else {
-                    let x = s.load_partial(src.get(j..).unwrap_or_default(), 0.0);
-                    x.store_partial(&mut dst[j..]);
+    /// Lanes lie side by side, steps `stride` apart; `dst` holds these panels of the plan.
+    fn copy_steps(
+        s: S, plan: PanelPlan, panels: Range<usize>, src: &[f32], stride: usize, dst: &mut [f32]
+    ) {
+        let k = plan.k;
+        let mut step = 0;
+        while step < k {
+            let end = k.min(step + TOGETHER);
+            for p in panels.clone() {
+                let (lanes, width) = (plan.lanes(p), plan.stored(p));
+                let at = (p - panels.start) * plan.width * k;
+                let whole = lanes.len() == width && width.is_multiple_of(S::LANES);
+                for q in step..end {
+                    let src = &src[q * stride + lanes.start..][..lanes.len()];
+                    let dst = &mut dst[at + q * width..][..width];
+                    let mut j = 0;
+                    while j < width {
+                        if whole {
+                            s.load(&src[j..]).store(&mut dst[j..]);
+                        } else {
+                            let x = s.load_partial(src.get(j..).unwrap_or_default(), 0.0);
+                            x.store_partial(&mut dst[j..]);
+                        }
+                        j += S::LANES;
+                    }
                 }
-                j += S::LANES;
             }
+            step = end;
         }
     }
 }

@@ -94,15 +94,12 @@ crate::simd_fn! {
                     sums.0[i][at] = t.start(*y, i, col0 + j + at);
                 }
             }
+            let place = (col0 + j, c.cols());
             match m {
-                1 => columns::<S, 1, 8>(s, t, &mut sums, col0 + j, c.cols()),
-                2 => columns::<S, 2, 8>(s, t, &mut sums, col0 + j, c.cols()),
-                3 => columns::<S, 3, 8>(s, t, &mut sums, col0 + j, c.cols()),
-                4 => columns::<S, 4, 4>(s, t, &mut sums, col0 + j, c.cols()),
-                5 => columns::<S, 5, 4>(s, t, &mut sums, col0 + j, c.cols()),
-                6 => columns::<S, 6, 4>(s, t, &mut sums, col0 + j, c.cols()),
-                7 => columns::<S, 7, 4>(s, t, &mut sums, col0 + j, c.cols()),
-                _ => columns::<S, 8, 4>(s, t, &mut sums, col0 + j, c.cols()),
+                1 => columns::<S, 1, 8>(s, t, &mut sums, m, place),
+                2 => columns::<S, 2, 4>(s, t, &mut sums, m, place),
+                3 => columns::<S, 3, 4>(s, t, &mut sums, m, place),
+                _ => columns::<S, 4, 4>(s, t, &mut sums, m, place),
             }
             for i in 0..m {
                 let row = c.row(i);
@@ -114,44 +111,52 @@ crate::simd_fn! {
     }
 }
 
-/// All rows of B, `U` at a time, at `n` columns from `col0` on.
+/// All rows of B, `U` at a time, at `n` columns from `col0` on; rows of A `M` at a time. There
+/// is room for more rows of sums than A has.
 #[inline(always)]
 fn columns<S: Simd, const M: usize, const U: usize>(
     s: S,
     t: &Thin<'_>,
     sums: &mut Sums,
-    col0: usize,
-    n: usize,
+    m: usize,
+    place: (usize, usize),
 ) {
     let k = t.gemm.k;
     let mut p = 0;
-    while p + U <= k {
-        add_rows::<S, M, U>(s, t, sums, (col0, n), p);
-        p += U;
-    }
     while p < k {
-        add_rows::<S, M, 1>(s, t, sums, (col0, n), p);
-        p += 1;
+        let whole = p + U <= k;
+        let mut i0 = 0;
+        while i0 < m {
+            match whole {
+                true => add_rows::<S, M, U>(s, t, sums, i0, place, p),
+                false => add_rows::<S, M, 1>(s, t, sums, i0, place, p),
+            }
+            i0 += M;
+        }
+        p += if whole { U } else { 1 };
     }
 }
 
-/// `sums[i] += a[i, p + u] · b[p + u]` for `u` in `0..U`.
+/// `sums[i] += a[i, p + u] · b[p + u]` for `u` in `0..U` and `M` rows from `i0` on.
 #[inline(always)]
 fn add_rows<S: Simd, const M: usize, const U: usize>(
     s: S,
     t: &Thin<'_>,
     sums: &mut Sums,
+    i0: usize,
     (col0, n): (usize, usize),
     p: usize,
 ) {
     let k = t.gemm.k;
+    let sums = &mut sums.0[i0..i0 + M];
     let mut b = [&t.b.data[..0]; U];
     for u in 0..U {
         b[u] = &t.b.data[(p + u) * t.b.row + col0..][..n];
     }
     let mut a = [[s.zero(); U]; M];
     for i in 0..M {
-        let row = &t.a[i * k + p..][..U];
+        // Beyond the last row of A its sums are not used: any row will do.
+        let row = &t.a[(i0 + i).min(t.gemm.m - 1) * k + p..][..U];
         for u in 0..U {
             a[i][u] = s.splat(row[u]);
         }
@@ -163,7 +168,7 @@ fn add_rows<S: Simd, const M: usize, const U: usize>(
             bv[u] = s.load(&b[u][j..]);
         }
         for i in 0..M {
-            let row = &mut sums.0[i][j..];
+            let row = &mut sums[i][j..];
             let mut y = s.load(row);
             for u in 0..U {
                 y = bv[u].mul_add(a[i][u], y);
@@ -174,7 +179,7 @@ fn add_rows<S: Simd, const M: usize, const U: usize>(
     }
     // The same sums in the same order, the lanes beyond the end left alone.
     for i in 0..M {
-        let row = &mut sums.0[i][j..n];
+        let row = &mut sums[i][j..n];
         let mut y = s.load_partial(row, 0.0);
         for u in 0..U {
             y = s.load_partial(&b[u][j..], 0.0).mul_add(a[i][u], y);
@@ -244,22 +249,30 @@ fn dot<S: Simd, const M: usize, const N: usize>(
         b[j] = t.b.data.get((col0 + j0 + j) * t.b.col..).map_or(&[], |b| &b[..k]);
     }
     let mut acc = [[s.zero(); N]; M];
-    let mut p = 0;
-    while p < k {
-        let whole = p + S::LANES <= k;
-        let (mut av, mut bv) = ([s.zero(); M], [s.zero(); N]);
-        for i in 0..M {
-            av[i] = if whole { s.load(&a[i][p..]) } else { s.load_partial(&a[i][p..], 0.0) };
-        }
-        for j in 0..N {
-            bv[j] = if whole { s.load(&b[j][p..]) } else { s.load_partial(&b[j][p..], 0.0) };
-        }
-        for i in 0..M {
-            for j in 0..N {
-                acc[i][j] = av[i].mul_add(bv[j], acc[i][j]);
+    /// One step with a way to load.
+    macro_rules! step {
+        ($x:ident => $load:expr) => {
+            let (mut av, mut bv) = ([s.zero(); M], [s.zero(); N]);
+            for (v, $x) in av.iter_mut().zip(a) {
+                *v = $load;
             }
-        }
+            for (v, $x) in bv.iter_mut().zip(b) {
+                *v = $load;
+            }
+            for i in 0..M {
+                for j in 0..N {
+                    acc[i][j] = av[i].mul_add(bv[j], acc[i][j]);
+                }
+            }
+        };
+    }
+    let mut p = 0;
+    while p + S::LANES <= k {
+        step!(x => s.load(&x[p..]));
         p += S::LANES;
+    }
+    if p < k {
+        step!(x => s.load_partial(&x[p..], 0.0));
     }
     for i in 0..M {
         let row = c.row(i0 + i);
