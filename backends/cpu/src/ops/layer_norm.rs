@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 use rinfer_graph::ops::{LayerNormalization, RmsNormalization};
 use rinfer_graph::shape::{Sizes, strides};
-use rinfer_graph::{DType, Element, Reason, Tensor, invalid, unsupported};
+use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported};
 
 use super::fold;
 use super::lanes::{self, load_at};
@@ -148,18 +148,30 @@ pub(super) fn doubles(x: &Tensor) -> Result<Cow<'_, [f64]>, Reason> {
     })
 }
 
+/// Element `i` of a tensor of floats; 0 of any other dtype.
+pub(super) fn element(x: &Tensor, i: usize) -> f64 {
+    match x.dtype() {
+        DType::F32 => x.as_slice::<f32>()[i] as f64,
+        DType::F64 => x.as_slice::<f64>()[i],
+        DType::F16 => x.as_slice::<f16>()[i].to_f64(),
+        DType::BF16 => x.as_slice::<bf16>()[i].to_f64(),
+        _ => 0.0,
+    }
+}
+
 /// Writes numbers to a tensor of floats.
 pub(super) fn put(values: &[f64], y: &mut Tensor) -> Result<(), Reason> {
-    fn to<T: Element>(values: &[f64], y: &mut Tensor, narrow: impl Fn(f64) -> T) {
-        for (y, x) in y.as_mut_slice().iter_mut().zip(values) {
-            *y = narrow(*x);
-        }
-    }
+    let mut values = values.iter();
+    put_with(|| values.next().copied().unwrap_or(0.0), y)
+}
+
+/// Writes one number after another to a tensor of floats.
+pub(super) fn put_with(mut next: impl FnMut() -> f64, y: &mut Tensor) -> Result<(), Reason> {
     match y.dtype() {
-        DType::F32 => to(values, y, |x| x as f32),
-        DType::F64 => to(values, y, |x| x),
-        DType::F16 => to(values, y, f16::from_f64),
-        DType::BF16 => to(values, y, bf16::from_f64),
+        DType::F32 => y.as_mut_slice().fill_with(|| next() as f32),
+        DType::F64 => y.as_mut_slice().fill_with(next),
+        DType::F16 => y.as_mut_slice().fill_with(|| f16::from_f64(next())),
+        DType::BF16 => y.as_mut_slice().fill_with(|| bf16::from_f64(next())),
         dtype => return Err(unsupported!("statistics in {dtype}")),
     }
     Ok(())

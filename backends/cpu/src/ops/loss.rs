@@ -5,7 +5,7 @@
 use rinfer_graph::ops::{LossReduction, NegativeLogLikelihoodLoss};
 use rinfer_graph::{DType, Reason, invalid};
 
-use super::layer_norm::{doubles, put};
+use super::layer_norm::{doubles, element, put};
 use crate::kernel::{Args, Cx, Kernel};
 
 /// x as samples of `classes` planes of `inner` elements.
@@ -29,7 +29,7 @@ pub(super) fn compile(op: &NegativeLogLikelihoodLoss, cx: &Cx<'_>) -> Result<Ker
 }
 
 fn run(op: &NegativeLogLikelihoodLoss, planes: Planes, args: &mut Args<'_>) -> Result<(), Reason> {
-    let (x, target) = (doubles(args.input(0)?)?, args.input(1)?);
+    let (x, target) = (args.input(0)?, args.input(1)?);
     let weights = args.opt(2).map(doubles).transpose()?;
     let Planes { classes, inner } = planes;
     let (mut total, mut weight_of_all) = (0.0, 0.0);
@@ -48,7 +48,8 @@ fn run(op: &NegativeLogLikelihoodLoss, planes: Planes, args: &mut Args<'_>) -> R
             let c = usize::try_from(class).ok().filter(|&c| c < classes);
             let c = c.ok_or_else(|| invalid!("class {class} of {classes}"))?;
             let weight = weights.as_ref().map_or(1.0, |w| w[c]);
-            (-weight * x[(i / inner * classes + c) * inner + i % inner], weight)
+            let x = element(x, (i / inner * classes + c) * inner + i % inner);
+            (-weight * x, weight)
         };
         total += loss;
         weight_of_all += weight;

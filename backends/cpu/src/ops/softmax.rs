@@ -70,21 +70,26 @@ fn run(
                 }
             }
         });
+    } else if outer >= par::threads() {
+        let block = n * inner;
+        par::split(((x, block), (y, block)), outer, par::grain(2 * block), |_, (x, y)| {
+            let mut xs = x.0.chunks(block);
+            for y in y.0.chunks_mut(block) {
+                if cx.check().is_ok() {
+                    let y = MatMut::new(y, n, inner, inner);
+                    softmax_columns(isa, kind, (xs.next().unwrap_or(&[]), inner), y);
+                }
+            }
+        });
     } else {
-        let tile = COLUMNS * isa.lanes();
-        let grain = par::grain(n * tile * 2);
         for (o, y) in y.chunks_mut(n * inner).enumerate() {
             let x = if x.is_empty() { x } else { &x[o * n * inner..][..n * inner] };
-            let tiles = inner.div_ceil(tile);
+            let tile = COLUMNS * isa.lanes();
             let y = Tiles { y: MatMut::new(y, n, inner, inner), tile };
-            par::split(y, tiles, grain, |first, mut y| {
-                for i in 0..y.y.cols().div_ceil(tile) {
-                    let cols = tile.min(y.y.cols() - i * tile);
-                    let block = y.y.block(0, n, i * tile, cols);
-                    if cx.check().is_ok() {
-                        let x = if x.is_empty() { x } else { &x[(first + i) * tile..] };
-                        softmax_columns(isa, kind, (x, inner), block);
-                    }
+            par::split(y, inner.div_ceil(tile), par::grain(n * tile * 2), |first, y| {
+                let x = if x.is_empty() { x } else { &x[first * tile..] };
+                if cx.check().is_ok() {
+                    softmax_columns(isa, kind, (x, inner), y.y);
                 }
             });
         }
