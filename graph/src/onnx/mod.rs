@@ -6,15 +6,17 @@ pub mod external;
 mod import;
 mod model;
 mod node;
+mod order;
 mod parse;
 pub mod tensors;
 pub mod values;
 
 pub use export::{ExportError, export};
 pub use external::{ExternalData, NoExternalData};
-pub use import::{CustomOps, ImportError, ImportOptions, import, operators};
+pub use import::{CustomOps, ImportError, ImportOptions, import};
 pub use model::{Model, Port};
 pub use node::{NodeCx, Outputs};
+pub use order::operators;
 pub use parse::parse;
 
 /// The newest version of the default operator set that is known.

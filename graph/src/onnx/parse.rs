@@ -289,7 +289,7 @@ impl<'a> Parser<'a> {
             let rest = &self.text[self.at..];
             let end = rest.find('"').ok_or_else(|| invalid!("a string without end"))?;
             self.at += end + 1;
-            a.s = Some(rest[..end].as_bytes().to_vec().into());
+            a.s = Some(rest.as_bytes()[..end].to_vec().into());
             Ty::String
         } else {
             let literal = self.literal()?;

@@ -217,7 +217,7 @@ impl SupportVectors {
             }
         };
         let short = self.coefficients.len() < needed || self.rho.len() < rho;
-        let uneven = count == 0 && self.coefficients.len() % needed != 0;
+        let uneven = count == 0 && !self.coefficients.len().is_multiple_of(needed);
         if short || uneven || self.features() == 0 {
             return Err(invalid!(
                 "{} coefficients and {} rho where {needed} and {rho} are needed",

@@ -110,7 +110,7 @@ fn check(inputs: &Inputs<'_>, axis: Axis, block_size: usize) -> Result<(), Reaso
         let ones = |s: &[Dim]| s.iter().all(|d| d.is(1));
         let same = |(a, b): (&Dim, &Dim)| a.value().is_none() || b.value().is_none() || a == b;
         let equal = scale.len() == zero_point.len() && scale.iter().zip(zero_point).all(same);
-        if !equal && !(ones(scale) && ones(zero_point)) {
+        if !(equal || ones(scale) && ones(zero_point)) {
             return Err(invalid!(
                 "scales of shape {} with zero points of shape {}",
                 show(scale),

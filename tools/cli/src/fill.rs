@@ -57,7 +57,7 @@ impl Fill {
             (Fill::Random(None), Some(bound)) => (0.0, bound.saturating_sub(1) as f64),
             (Fill::Random(None), None) => (0.0, 1.0),
         };
-        let mut other = Random(rng.next());
+        let mut other = Random(rng.bits());
         let mut real = || rng.uniform(lo, hi);
         macro_rules! fill {
             ($T:ty, $f:expr) => {
@@ -99,7 +99,7 @@ pub struct Random(pub u64);
 
 impl Random {
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -109,7 +109,7 @@ impl Random {
 
     /// A number between `lo` and `hi`.
     pub fn uniform(&mut self, lo: f64, hi: f64) -> f64 {
-        lo + (self.next() >> 11) as f64 / (1u64 << 53) as f64 * (hi - lo)
+        lo + (self.bits() >> 11) as f64 / (1u64 << 53) as f64 * (hi - lo)
     }
 }
 

@@ -27,11 +27,13 @@ pub fn gather(path: &Path, model: &Model, args: &InputArgs, print: &PrintArgs) -
             return Err(Failure::usage(format!("--input {name} is given twice")));
         }
     }
-    if given.is_empty() && shapes.is_empty() && args.dims.is_empty() {
-        if let Some(inputs) = beside(path, model)? {
-            say(print, "inputs from test_data_set_0 beside the model");
-            return Ok(inputs);
-        }
+    if given.is_empty()
+        && shapes.is_empty()
+        && args.dims.is_empty()
+        && let Some(inputs) = beside(path, model)?
+    {
+        say(print, "inputs from test_data_set_0 beside the model");
+        return Ok(inputs);
     }
     let mut rng = Random(args.seed);
     let mut inputs = Inputs::new();

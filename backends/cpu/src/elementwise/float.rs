@@ -288,13 +288,7 @@ fn zip<S: Simd>(
                 |b| f(a, b),
             );
         }
-        (None, Some(b)) => with_held(
-            s,
-            b,
-            y,
-            #[inline(always)]
-            |y, b| f(y, b),
-        ),
+        (None, Some(b)) => with_held(s, b, y, &f),
         (Some(a), None) => with_held(
             s,
             a,

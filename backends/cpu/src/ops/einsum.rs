@@ -171,7 +171,7 @@ impl Sum {
         };
         let axes = [&batch[..], &m, &n].concat();
         let len = count(&axes)?;
-        let bytes = len.checked_mul(size_of::<T>()).unwrap_or(usize::MAX);
+        let bytes = len.saturating_mul(size_of::<T>());
         let mut made: Vec<T> = Vec::new();
         made.try_reserve_exact(len).map_err(|_| Reason::no_memory(bytes))?;
         made.resize(len, T::default());

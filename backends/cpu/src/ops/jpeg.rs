@@ -194,8 +194,7 @@ struct Decoder {
 pub(super) fn decode(data: &[u8], limit: usize) -> Result<Pixels, Reason> {
     let mut decoder = Decoder::default();
     let mut at = 2;
-    loop {
-        let Some(marker) = next_marker(data, &mut at) else { break };
+    while let Some(marker) = next_marker(data, &mut at) {
         if marker == 0xD9 {
             break;
         }
@@ -229,12 +228,10 @@ pub(super) fn decode(data: &[u8], limit: usize) -> Result<Pixels, Reason> {
 
 /// The next marker's code; `at` moves behind it.
 fn next_marker(data: &[u8], at: &mut usize) -> Option<u8> {
-    loop {
-        let rest = data.get(*at..)?;
-        let start = rest.windows(2).position(|w| w[0] == 0xFF && w[1] != 0 && w[1] != 0xFF)?;
-        *at += start + 2;
-        return Some(rest[start + 1]);
-    }
+    let rest = data.get(*at..)?;
+    let start = rest.windows(2).position(|w| w[0] == 0xFF && w[1] != 0 && w[1] != 0xFF)?;
+    *at += start + 2;
+    Some(rest[start + 1])
 }
 
 impl Decoder {

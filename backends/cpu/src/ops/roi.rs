@@ -108,9 +108,8 @@ fn samples<R: Real>(
         n => n as f64,
     };
     let (rows, cols) = (count(bin_h), count(bin_w));
-    if !(rows * cols * (op.height * op.width) as f64 <= MOST_SAMPLES * 64.0)
-        || rows.max(cols) > MOST_SAMPLES
-    {
+    let samples = rows * cols * (op.height * op.width) as f64;
+    if samples.is_nan() || samples > MOST_SAMPLES * 64.0 || rows.max(cols) > MOST_SAMPLES {
         return Err(invalid!("a region of {height:?} x {width:?} takes {rows} x {cols} samples"));
     }
     let (rows, cols) = (rows as usize, cols as usize);

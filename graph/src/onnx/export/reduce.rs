@@ -67,7 +67,7 @@ pub(super) fn stft(op: &STFT, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
 pub(super) fn window(op: &CosineWindow, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
     let name = match op.terms {
         [_, _, c] if c != 0.0 => "BlackmanWindow",
-        [a, ..] if a == 0.5 => "HannWindow",
+        [0.5, ..] => "HannWindow",
         _ => "HammingWindow",
     };
     let dtype = int("output_datatype", op.dtype.to_onnx() as i64);

@@ -39,16 +39,7 @@ pub fn inspect(args: &InspectArgs, print: &PrintArgs) -> Result<()> {
         return Ok(());
     }
     let optimized = count_ops(session.graph());
-    // A plan needs every size: symbolic ones are taken as 1.
-    let shapes: Vec<(String, Vec<usize>)> = inputs
-        .iter()
-        .map(|p| {
-            (p.name.clone(), p.shape.iter().flatten().map(|d| d.size().unwrap_or(1)).collect())
-        })
-        .collect();
-    let shapes: Vec<(&str, &[usize])> =
-        shapes.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
-    let memory = session.memory(&shapes).ok();
+    let memory = memory(&session, &inputs);
     let ports = |ports: &[Port]| -> Vec<_> {
         let one = |p: &Port| json!({"name": p.name, "type": p.ty.to_string(), "shape": shape(p)});
         ports.iter().map(one).collect()
@@ -88,15 +79,29 @@ pub fn inspect(args: &InspectArgs, print: &PrintArgs) -> Result<()> {
             "memory plan", m.arena, m.unshared, m.outputs
         );
     }
+    print!("\n{}", ops_table(&ops, &optimized));
+    Ok(())
+}
+
+/// How often each operator occurs in the file and in the optimized graph.
+fn ops_table(file: &BTreeMap<String, usize>, optimized: &BTreeMap<String, usize>) -> Table {
     let mut table = Table::new(&["op", "in the file", "optimized"]);
-    let names: std::collections::BTreeSet<&String> = ops.keys().chain(optimized.keys()).collect();
+    let names: std::collections::BTreeSet<&String> = file.keys().chain(optimized.keys()).collect();
     for name in names {
         let count =
             |map: &BTreeMap<String, usize>| map.get(name).map_or("-".into(), |n| n.to_string());
-        table.row([name.clone(), count(&ops), count(&optimized)]);
+        table.row([name.clone(), count(file), count(optimized)]);
     }
-    print!("\n{table}");
-    Ok(())
+    table
+}
+
+/// The sizes of the inputs; a plan needs every one, and symbolic ones are taken as 1.
+fn memory(session: &Session, inputs: &[Port]) -> Option<rinfer::Memory> {
+    let sizes = |p: &Port| p.shape.iter().flatten().map(|d| d.size().unwrap_or(1)).collect();
+    let shapes: Vec<(&str, Vec<usize>)> =
+        inputs.iter().map(|p| (p.name.as_str(), sizes(p))).collect();
+    let shapes: Vec<(&str, &[usize])> = shapes.iter().map(|(n, s)| (*n, s.as_slice())).collect();
+    session.memory(&shapes).ok()
 }
 
 fn shape(p: &Port) -> String {

@@ -212,7 +212,9 @@ impl Step {
 #[inline(always)]
 fn larger<T: Item>(a: T, b: T) -> T {
     // NaN in either stays: a is replaced unless it is larger, and then b was a number.
-    if a > b || a != a { a } else { b }
+    #[allow(clippy::eq_op)]
+    let is_nan = a != a;
+    if a > b || is_nan { a } else { b }
 }
 
 #[inline(always)]
