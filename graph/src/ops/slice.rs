@@ -46,15 +46,23 @@ impl Slice {
         Ok(Cut { axis, start: if len == 0 { 0 } else { start as usize }, step, len: len as usize })
     }
 
-    /// The cuts of a tensor with these sizes; `Err` if the inputs' content is not known.
-    pub fn cuts(
+    /// The cuts of a tensor with these sizes, from the facts of the inputs (by number; `None` if
+    /// omitted); `Err` if the content of one is not known.
+    pub fn cuts<'a>(
         sizes: &[usize],
-        input: &dyn Fn(usize) -> Option<SmallVec<[i64; 4]>>,
+        input: &dyn Fn(usize) -> Option<&'a Fact>,
     ) -> Result<SmallVec<[Cut; 4]>, Reason> {
-        let unknown = || invalid!("the starts and ends of the slice are not known");
-        let (starts, ends) = (input(1).ok_or_else(unknown)?, input(2).ok_or_else(unknown)?);
-        let axes = input(3).unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let steps = input(4).unwrap_or_else(|| SmallVec::from_elem(1, starts.len()));
+        let ints = |i: usize| match input(i) {
+            None => Ok(None),
+            Some(fact) => {
+                let ints = fact.ints();
+                ints.map(Some).ok_or_else(|| invalid!("the content of input {i} is not known"))
+            }
+        };
+        let missing = || invalid!("the starts or ends of the slice are missing");
+        let (starts, ends) = (ints(1)?.ok_or_else(missing)?, ints(2)?.ok_or_else(missing)?);
+        let axes = ints(3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+        let steps = ints(4)?.unwrap_or_else(|| SmallVec::from_elem(1, starts.len()));
         check_lengths(&[starts.len(), ends.len(), axes.len(), steps.len()])?;
         let axes = resolve_axes(&axes, sizes.len())?;
         (0..axes.len())
@@ -101,9 +109,7 @@ impl Slice {
         let out = Slice::shape(inputs, shape)?;
         if shape.len() == 1
             && let Some(elements) = x.elements()
-            && let Ok(cuts) =
-                Slice::cuts(&[elements.len()], &|i| inputs.opt(i).and_then(Fact::ints))
-            && (3..5).all(|i| inputs.opt(i).is_none_or(|f| f.ints().is_some()))
+            && let Ok(cuts) = Slice::cuts(&[elements.len()], &|i| inputs.opt(i))
         {
             let Some(cut) = cuts.first() else { return one(x.clone()) };
             let at = |i: usize| (cut.start as i64 + i as i64 * cut.step) as usize;

@@ -1,13 +1,13 @@
 //! Slice: a strided copy from the first element that is taken.
 use rinfer_graph::ops::Slice;
-use rinfer_graph::{Fact, Reason, invalid};
+use rinfer_graph::{Reason, invalid};
 
 use super::copy::{Copy, dense};
 use crate::kernel::{Cx, Kernel};
 
 pub(super) fn compile(_: &Slice, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let sizes = cx.sizes(0)?;
-    let cuts = Slice::cuts(&sizes, &|i| cx.opt(i).and_then(Fact::ints))?;
+    let cuts = Slice::cuts(&sizes, &|i| cx.opt(i))?;
     let mut axes = dense(&sizes);
     let mut offset = 0;
     for cut in cuts {

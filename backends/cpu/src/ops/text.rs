@@ -7,6 +7,7 @@
 use rinfer_graph::backend::RunCx;
 use rinfer_graph::{DType, Fact, Facts, Kind, Reason, Strings, Tensor, Type, Value, invalid};
 
+use super::compress::check_memory;
 use crate::eval::run_kernel;
 use crate::kernel::{Cx, Kernel, Run};
 
@@ -32,8 +33,12 @@ pub(super) fn moves(
     if matches!(kernel.run, Run::View) {
         return Ok(kernel);
     }
+    // What an element takes at least: a string its header, a packed one the byte it moves as.
+    let bytes = if dtype == DType::String { size_of::<String>() } else { 1 };
     let moved: Vec<bool> = cx.outputs.iter().map(|f| f.ty == Type::Tensor(dtype)).collect();
     Ok(Kernel::values(move |inputs, cx| {
+        let words = outputs.iter().try_fold(0usize, |n, f| n.checked_add(f.len().unwrap_or(0)));
+        check_memory(words.and_then(|n| n.checked_mul(bytes)), cx)?;
         let mut table = vec![String::new()];
         let mut words = Vec::with_capacity(inputs.len());
         for v in inputs {
