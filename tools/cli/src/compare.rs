@@ -100,6 +100,11 @@ pub fn compare(found: &Value, expected: &Value, tol: Tolerance) -> Result<(), St
     }
 }
 
+/// Whether a difference is small; an infinite one never is, however large the tolerance.
+fn within(difference: f64, tolerance: f64) -> bool {
+    difference.is_finite() && difference.abs() <= tolerance
+}
+
 fn tensors(found: &Tensor, expected: &Tensor, tol: Tolerance) -> Result<(), String> {
     if found.dtype() != expected.dtype() {
         return Err(format!("dtype {}, expected {}", found.dtype(), expected.dtype()));
@@ -119,7 +124,7 @@ fn tensors(found: &Tensor, expected: &Tensor, tol: Tolerance) -> Result<(), Stri
     let far = |i: usize| {
         let (x, y) = (a[i], b[i]);
         let close =
-            x == y || (x.is_nan() && y.is_nan()) || (x - y).abs() <= tol.atol + rtol * y.abs();
+            x == y || (x.is_nan() && y.is_nan()) || within(x - y, tol.atol + rtol * y.abs());
         if exact { bits(found, i) != bits(expected, i) } else { !close }
     };
     let wrong: Vec<usize> = (0..a.len()).filter(|&i| far(i)).collect();

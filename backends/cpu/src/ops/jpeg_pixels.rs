@@ -205,6 +205,7 @@ mod tests {
     #[test]
     fn grey_has_no_colour() {
         assert_eq!(to_rgb(77, 128, 128), [77; 3]);
-        assert_eq!(to_rgb(255, 255, 255), [255, 120, 255]);
+        // 255 − 0.34414 · 127 − 0.71414 · 127 = 120.6
+        assert_eq!(to_rgb(255, 255, 255), [255, 121, 255]);
     }
 }
