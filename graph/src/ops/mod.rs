@@ -28,6 +28,7 @@ mod einsum;
 mod epilogue;
 mod expand;
 mod eye_like;
+mod flex_attention;
 mod gather;
 mod grid_sample;
 mod identity;

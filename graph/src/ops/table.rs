@@ -254,6 +254,7 @@ pub static ONNX: &[OnnxOp] = &[
     row("ai.onnx.ml", "TreeEnsembleClassifier", &[1, 3, 5], ml_tree::import_classifier),
     row("ai.onnx.ml", "TreeEnsembleRegressor", &[1, 3, 5], ml_tree::import_regressor),
     row("ai.onnx.ml", "ZipMap", &[1], ml_maps::import_zip),
+    row("ai.onnx.preview", "FlexAttention", &[1], flex_attention::import),
     row("ai.onnx.preview.training", "Adagrad", &[1], training::import_adagrad),
     row("ai.onnx.preview.training", "Adam", &[1], training::import_adam),
     row("ai.onnx.preview.training", "Momentum", &[1], training::import_momentum),
