@@ -98,7 +98,7 @@ pub struct EngineArgs {
 /// What a model is given.
 #[derive(Args, Clone, Debug, Default)]
 pub struct InputArgs {
-    /// An input: NAME=FILE (.npy .npz[:key] .pb .safetensors[:key] .json .png .jpg .bin), or
+    /// An input: NAME=FILE (.npy .npz[:key] .pb .safetensors[:key] .json .png .jpg .txt .bin), or
     /// NAME=rand, rand(lo,hi), zeros, ones
     #[arg(short, long = "input", value_name = "NAME=SPEC")]
     pub inputs: Vec<String>,
@@ -111,6 +111,9 @@ pub struct InputArgs {
     /// How pixels become numbers: raw (0…255), unit (0…1), signed (−1…1), imagenet
     #[arg(long, value_name = "HOW", default_value = "unit")]
     pub preprocess: String,
+    /// What cuts the lines of .txt inputs into tokens: a tokenizer.json
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
     /// Seed of random inputs
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,

@@ -134,11 +134,9 @@ pub fn index_bound(graph: &Graph, input: ValueId) -> Option<usize> {
         if moves && first {
             node.outputs.iter().for_each(|v| indices[v.index()] = true);
         }
-        if node.op.name() == "Gather" && second {
-            // The axis is not part of every operator's public face: the table's axis is the one
-            // that the indices' axes replace, so the sizes around it tell.
+        if let (Op::Gather(gather), true) = (&node.op, second) {
             let shape = reads(0).and_then(|v| graph.fact(v).shape());
-            let size = shape.and_then(|s| s.first()?.size());
+            let size = shape.and_then(|s| s[gather.axis.resolve(s.len()).ok()?].size());
             bound = [bound, size].into_iter().flatten().min();
         }
     }

@@ -108,14 +108,20 @@ fn from_spec(
             formats::raw::decode(bytes, dtype()?, &sizes).map(Value::from)
         }
         "png" | "jpg" | "jpeg" => {
-            let declared = port.shape.clone().unwrap_or_default();
-            let mut sizes: Vec<Option<usize>> = declared.iter().map(Dim::size).collect();
-            if let Some(shape) = shape {
-                sizes = shape.iter().copied().map(Some).collect();
-            }
-            formats::image::decode(&bytes, dtype()?, &sizes, &args.preprocess)
+            formats::image::decode(&bytes, dtype()?, &known_sizes(port, shape), &args.preprocess)
         }
-        "txt" => Err("text needs a tokenizer, which this version does not have".into()),
+        "txt" => {
+            let Some(tokenizer) = &args.tokenizer else {
+                return Err(bad("text needs --tokenizer tokenizer.json".into()));
+            };
+            formats::text::decode(
+                &bytes,
+                tokenizer,
+                &port.name,
+                dtype()?,
+                &known_sizes(port, shape),
+            )
+        }
         other => Err(format!("files ending in {other:?} are not read")),
     };
     value.map_err(bad)
@@ -130,6 +136,14 @@ fn split_key(spec: &str) -> (PathBuf, Option<String>) {
         }
     }
     (PathBuf::from(spec), None)
+}
+
+/// The sizes of an input, as far as the flags or the model fix them.
+fn known_sizes(port: &Port, shape: Option<&[usize]>) -> Vec<Option<usize>> {
+    match shape {
+        Some(shape) => shape.iter().copied().map(Some).collect(),
+        None => port.shape.iter().flatten().map(Dim::size).collect(),
+    }
 }
 
 /// The sizes of an input; those that are not fixed become 1, and that is said.

@@ -7,6 +7,7 @@ pub mod npz;
 pub mod pb;
 pub mod raw;
 pub mod safetensors;
+pub mod text;
 
 use std::path::Path;
 
