@@ -16,6 +16,8 @@ use crate::failure::Result;
 /// Prints a completion script for a shell.
 pub fn completions(shell: clap_complete::Shell) -> Result<()> {
     let mut command = crate::args::Cli::command();
-    clap_complete::generate(shell, &mut command, "rinfer", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "rinfer", &mut script);
+    print!("{}", String::from_utf8_lossy(&script));
     Ok(())
 }
