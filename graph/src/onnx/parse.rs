@@ -28,7 +28,11 @@ pub fn parse(text: &str) -> Result<Graph, Reason> {
     };
     let model = pb::ModelProto {
         ir_version: Some(14),
-        opset_import: vec![opset("", NEWEST_OPSET), opset("com.microsoft", 1)],
+        opset_import: vec![
+            opset("", NEWEST_OPSET),
+            opset("ai.onnx.ml", 5),
+            opset("com.microsoft", 1),
+        ],
         graph: Some(graph),
         ..Default::default()
     };
@@ -285,12 +289,16 @@ impl<'a> Parser<'a> {
             a.g = Some(self.graph()?);
             self.expect("}")?;
             Ty::Graph
-        } else if self.take("\"") {
-            let rest = &self.text[self.at..];
-            let end = rest.find('"').ok_or_else(|| invalid!("a string without end"))?;
-            self.at += end + 1;
-            a.s = Some(rest.as_bytes()[..end].to_vec().into());
+        } else if self.rest().starts_with('"') {
+            a.s = Some(self.string()?.into());
             Ty::String
+        } else if self.rest().starts_with("[\"") {
+            self.expect("[")?;
+            while !self.take("]") {
+                a.strings.push(self.string()?.into());
+                self.take(",");
+            }
+            Ty::Strings
         } else {
             let literal = self.literal()?;
             let floats = || literal.words.iter().map(|w| number(w).map(|x| x as f32));
@@ -316,6 +324,15 @@ impl<'a> Parser<'a> {
         };
         a.r#type = Some(ty as i32);
         Ok(a)
+    }
+
+    /// A text in quotes, as its bytes.
+    fn string(&mut self) -> Result<Vec<u8>, Reason> {
+        self.expect("\"")?;
+        let rest = &self.text[self.at..];
+        let end = rest.find('"').ok_or_else(|| invalid!("a string without end"))?;
+        self.at += end + 1;
+        Ok(rest.as_bytes()[..end].to_vec())
     }
 }
 

@@ -30,7 +30,7 @@ fn window(w: &Window) -> Attrs {
     attrs
 }
 
-fn grouped(w: &Window, group: usize) -> Attrs {
+pub(super) fn grouped(w: &Window, group: usize) -> Attrs {
     let mut attrs = window(w);
     attrs.push(int("group", group as i64));
     attrs

@@ -1,20 +1,25 @@
 //! From [`Model`] back to `ModelProto`: numbers become names, fused operators their pieces.
 //!
 //! Everything is written in operators of ONNX's own domains, opset 21 or as new as what is used
-//! asks for. A family of operators has one function that writes it; the match in [`operator`]
+//! asks for. A family of operators has one function that writes it; the match in `operators.rs`
 //! is the list of them. Inputs and outputs keep their names, types and symbolic sizes.
 
+mod attention;
 mod control;
 mod conv;
 mod elementwise;
 mod matmul;
+mod ml;
 mod moves;
 mod node;
+mod operators;
+mod random;
 mod recurrent;
 mod reduce;
 mod shapes;
 mod strings;
 mod values;
+mod vision;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -24,7 +29,7 @@ use self::node::NodeOut;
 use super::model::{Model, Port};
 use super::tensors;
 use crate::shape::Dim;
-use crate::{Fact, Graph, Kind, Node, NodeId, Op, Reason, Type, Value, ValueId, invalid};
+use crate::{Fact, Graph, Kind, NodeId, Reason, Type, Value, ValueId, invalid};
 
 /// Why a model cannot be written as ONNX.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -180,7 +185,7 @@ impl<'a> GraphOut<'a> {
             }
         }
         for (id, node) in graph.nodes() {
-            operator(&mut NodeOut::new(&mut self, node))
+            operators::write(&mut NodeOut::new(&mut self, node))
                 .map_err(|reason| failed(graph, id, reason))?;
         }
         for (v, name) in copies {
@@ -230,65 +235,6 @@ fn failed(graph: &Graph, id: NodeId, reason: Reason) -> ExportError {
         (name, _) => name.to_string(),
     };
     ExportError::Node { node: name, op: node.op.name().into(), reason }
-}
-
-/// Writes one node: each family of operators has its function. Those not listed only move elements,
-/// or cannot be written.
-fn operator(out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
-    let node: &Node = out.node;
-    for &v in node.outputs.iter().chain(node.inputs.iter().flatten()) {
-        out.need_dtype(v);
-    }
-    match &node.op {
-        Op::BatchNormalization(op) => reduce::batch_norm(op, out),
-        Op::Binary(op) => elementwise::binary(op, out),
-        Op::BitCast(op) => elementwise::bit_cast(op, out),
-        Op::Cast(op) => elementwise::cast(op, out),
-        Op::Clip(_) => out.plain("Clip", vec![]),
-        Op::Conv(op) => conv::conv(op, out),
-        Op::ConvInteger(op) => conv::conv_integer(op, out),
-        Op::ConvTranspose(op) => conv::conv_transpose(op, out),
-        Op::CosineWindow(op) => reduce::window(op, out),
-        Op::DFT(op) => reduce::dft(op, out),
-        Op::DequantizeLinear(op) => matmul::dequantize(op, out),
-        Op::DynamicQuantizeLinear(_) => out.plain("DynamicQuantizeLinear", vec![]),
-        Op::EyeLike(op) => moves::eye_like(op, out),
-        Op::Flatten(op) => shapes::flatten(op, out),
-        Op::Identity(_) => out.plain("Identity", vec![]),
-        Op::If(op) => control::export_if(op, out),
-        Op::LayerNormalization(op) => reduce::layer_norm(op, out),
-        Op::Loop(op) => control::export_loop(op, out),
-        Op::MatMul(op) => matmul::matmul(op, out),
-        Op::MelWeightMatrix(op) => reduce::mel(op, out),
-        Op::Optional(op) => values::optional(op, out),
-        Op::Pad(op) => moves::pad(op, out),
-        Op::Pointwise(op) => elementwise::pointwise(op, out),
-        Op::Pool(op) => conv::pool(op, out),
-        Op::QLinearConv(op) => conv::qlinear_conv(op, out),
-        Op::QuantizeLinear(op) => matmul::quantize(op, out),
-        Op::Recurrent(op) => recurrent::recurrent(op, out),
-        Op::Reduce(op) => reduce::reduce(op, out),
-        Op::Reshape(op) => shapes::reshape(op, out),
-        Op::Resize(op) => conv::resize(op, out),
-        Op::RmsNormalization(op) => reduce::rms_norm(op, out),
-        Op::STFT(op) => reduce::stft(op, out),
-        Op::Scan(op) => control::export_scan(op, out),
-        Op::Sequence(op) => values::sequence(op, out),
-        Op::Shape(op) => shapes::shape(op, out),
-        Op::Size(_) => out.plain("Size", vec![]),
-        Op::Softmax(op) => reduce::softmax(op, out),
-        Op::SpaceDepth(op) => moves::space_depth(op, out),
-        Op::Split(op) => moves::split(op, out),
-        Op::Squeeze(_) => out.plain("Squeeze", vec![]),
-        Op::StringOp(op) => strings::string_op(op, out),
-        Op::TensorScatter(op) => moves::tensor_scatter(op, out),
-        Op::TfIdfVectorizer(op) => strings::tf_idf(op, out),
-        Op::Transpose(op) => moves::transpose(op, out),
-        Op::Unary(op) => elementwise::unary(op, out),
-        Op::Unsqueeze(_) => out.plain("Unsqueeze", vec![]),
-        Op::Where(_) => out.plain("Where", vec![]),
-        _ => moves::export(out),
-    }
 }
 
 fn port_info(port: &Port) -> pb::ValueInfoProto {

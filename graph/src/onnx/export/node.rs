@@ -69,6 +69,11 @@ pub(super) fn type_attr(name: &str, tp: pb::TypeProto) -> pb::AttributeProto {
     pb::AttributeProto { tp: Some(tp), ..attribute(name, Ty::TypeProto) }
 }
 
+/// Attribute of type TENSOR.
+pub(super) fn tensor(name: &str, t: pb::TensorProto) -> pb::AttributeProto {
+    pb::AttributeProto { t: Some(t), ..attribute(name, Ty::Tensor) }
+}
+
 /// One node being written.
 pub(super) struct NodeOut<'g, 'a> {
     pub graph: &'g mut GraphOut<'a>,
@@ -122,6 +127,11 @@ impl<'g, 'a> NodeOut<'g, 'a> {
     /// The opset of ONNX's own domain must be at least this.
     pub fn need(&mut self, opset: i64) {
         self.graph.shared.need("", opset);
+    }
+
+    /// Another domain is used, and its version must be at least this.
+    pub fn need_domain(&mut self, domain: &'static str, version: i64) {
+        self.graph.shared.need(domain, version);
     }
 
     /// The opset must be one that knows the value's dtype.

@@ -2,8 +2,9 @@
 
 use super::node::{NodeOut, flag, float, int};
 use crate::ops::{
-    BatchNormalization, CosineWindow, DFT, LayerNormalization, MelWeightMatrix, Reduce, ReduceKind,
-    RmsNormalization, STFT, Softmax, SoftmaxKind,
+    Accumulate, Arg, BatchNormalization, CosineWindow, Cumulative, DFT, Extreme,
+    GroupNormalization, LayerNormalization, Lrn, MelWeightMatrix, Per, Reduce, ReduceKind,
+    RmsNormalization, STFT, Softmax, SoftmaxKind, TopK,
 };
 use crate::{Reason, unsupported};
 
@@ -22,6 +23,47 @@ pub(super) fn reduce(op: &Reduce, out: &mut NodeOut<'_, '_>) -> Result<(), Reaso
     };
     let noop = flag("noop_with_empty_axes", op.noop_with_empty_axes);
     out.plain(name, vec![flag("keepdims", op.keepdims), noop])
+}
+
+pub(super) fn arg(op: &Arg, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let name = match op.extreme {
+        Extreme::Max => "ArgMax",
+        Extreme::Min => "ArgMin",
+    };
+    let last = flag("select_last_index", op.select_last_index);
+    out.plain(name, vec![int("axis", op.axis.0), flag("keepdims", op.keepdims), last])
+}
+
+pub(super) fn topk(op: &TopK, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    out.plain("TopK", vec![int("axis", op.axis.0), flag("largest", op.largest)])
+}
+
+pub(super) fn cumulative(op: &Cumulative, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let name = match op.kind {
+        Accumulate::Sum => "CumSum",
+        Accumulate::Prod => {
+            out.need(26);
+            "CumProd"
+        }
+    };
+    out.plain(name, vec![flag("exclusive", op.exclusive), flag("reverse", op.reverse)])
+}
+
+pub(super) fn lrn(op: &Lrn, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let size = int("size", op.size as i64);
+    let attrs = [("alpha", op.alpha), ("beta", op.beta), ("bias", op.bias)];
+    out.plain("LRN", attrs.iter().map(|(name, x)| float(name, *x)).chain([size]).collect())
+}
+
+pub(super) fn group_norm(op: &GroupNormalization, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let epsilon = float("epsilon", op.epsilon);
+    match (op.groups, op.params) {
+        (None, Per::Channel) => out.plain("InstanceNormalization", vec![epsilon]),
+        (Some(groups), Per::Channel) => {
+            out.plain("GroupNormalization", vec![int("num_groups", groups as i64), epsilon])
+        }
+        (_, Per::Group) => Err(unsupported!("a scale per group, as GroupNormalization-18 had it")),
+    }
 }
 
 pub(super) fn softmax(op: &Softmax, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {

@@ -112,3 +112,54 @@ fn moves_and_reductions_come_back() {
          g = ReduceMean<keepdims = 0>(f, s); h = Softmax<axis = 0>(g); → h",
     );
 }
+
+/// Checks that the operators of a model come back with every attribute.
+fn nodes_come_back(text: &str) {
+    let before = parse(text).unwrap_or_else(|r| panic!("{text}: {r}"));
+    let nodes = |g: &Graph| g.nodes().map(|(_, n)| format!("{:?}", n.op)).collect::<Vec<_>>();
+    let expected = nodes(&before);
+    assert_eq!(nodes(&again(&model(before)).graph), expected);
+}
+
+#[test]
+fn attention_comes_back() {
+    nodes_come_back(
+        "q: float[1, 4, 5, 8]; k: float[1, 2, 7, 8]; \
+         y = Attention<is_causal = 1, scale = 0.5, softcap = 3.0, left_window_size = 4>(q, k, k); \
+         → y",
+    );
+}
+
+#[test]
+fn models_over_rows_come_back() {
+    nodes_come_back(
+        "x: float[n, 2]; a = ai.onnx.ml.Scaler<offset = [1.0, 2.0], scale = [0.5, 0.25]>(x); \
+         b = ai.onnx.ml.Normalizer<norm = \"L2\">(a); \
+         c = ai.onnx.ml.LinearRegressor<coefficients = [1.0, 2.0], intercepts = [3.0]>(b); \
+         d, e = ai.onnx.ml.LinearClassifier<coefficients = [1.0, 2.0, 3.0, 4.0], \
+         classlabels_strings = [\"no\", \"yes\"], post_transform = \"SOFTMAX\">(b); \
+         f = ai.onnx.ml.ZipMap<classlabels_strings = [\"no\", \"yes\"]>(e); → c, d, f",
+    );
+}
+
+#[test]
+fn trees_come_back() {
+    nodes_come_back(
+        "x: float[n, 2]; y, z = ai.onnx.ml.TreeEnsembleClassifier<nodes_treeids = [0, 0, 0, 1], \
+         nodes_nodeids = [0, 1, 2, 0], nodes_featureids = [1, 0, 0, 0], \
+         nodes_values = [0.5, 0.0, 0.0, 0.0], nodes_truenodeids = [1, 0, 0, 0], \
+         nodes_falsenodeids = [2, 0, 0, 0], \
+         nodes_modes = [\"BRANCH_LT\", \"LEAF\", \"LEAF\", \"LEAF\"], \
+         class_treeids = [0, 0, 1], class_nodeids = [1, 2, 0], class_ids = [0, 1, 2], \
+         class_weights = [1.0, 2.0, 3.0], classlabels_int64s = [7, 8, 9]>(x); → y, z",
+    );
+}
+
+#[test]
+fn support_vectors_come_back() {
+    nodes_come_back(
+        "x: float[n, 2]; y = ai.onnx.ml.SVMRegressor<kernel_type = \"RBF\", \
+         kernel_params = [0.5, 0.0, 0.0], n_supports = 2, support_vectors = [1.0, 2.0, 3.0, 4.0], \
+         coefficients = [1.0, -1.0], rho = [0.25]>(x); → y",
+    );
+}
