@@ -1,13 +1,15 @@
 //! An ONNX inference engine in pure Rust.
 //!
-//! ```no_run
+//! ```
 //! use rinfer::{Session, Tensor};
 //!
-//! let session = Session::builder().threads(2).load("model.onnx")?;
-//! let x = Tensor::from_slice(&[1, 3], &[1.0f32, 2.0, 3.0]);
-//! for (port, value) in session.outputs().iter().zip(session.run([("x", x)])?) {
-//!     println!("{}: {:?}", port.name, value.as_tensor()?);
-//! }
+//! # let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/models/digits/model.onnx");
+//! // A classifier of digits, 8×8 pixels of 0…16 each.
+//! let session = Session::builder().threads(2).load(file)?;
+//! let image = Tensor::from_slice(&[1, 1, 8, 8], &[0.5f32; 64]);
+//! let outputs = session.run([("image", image)])?;
+//! let scores = outputs[0].as_tensor()?;
+//! assert_eq!(scores.shape(), [1, 10]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -30,7 +32,7 @@ pub use model::{LoadOptions, Model};
 pub use options::{CancelToken, RunOptions};
 pub use profile::{Event, Profiler};
 pub use rinfer_graph::backend::Memory;
-pub use rinfer_graph::onnx::Port;
+pub use rinfer_graph::onnx::{NodeCx, Port};
 pub use rinfer_graph::ops::{CustomOp, Inputs};
 pub use rinfer_graph::{
     Bool, DType, Dim, Fact, Facts, Graph, Key, Kind, Limits, Reason, Strings, Tensor, Type, Value,

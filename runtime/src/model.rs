@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rinfer_graph::onnx::{self, CustomOps, ImportOptions, NoExternalData, Port};
+use rinfer_graph::onnx::{self, CustomOps, ExternalData, ImportOptions, NoExternalData, Port};
 use rinfer_graph::ops::CustomOp;
 use rinfer_graph::{Graph, Limits};
 
@@ -62,6 +62,10 @@ impl LoadOptions {
         self.mmap = mmap;
         self
     }
+
+    fn import<'a>(&'a self, external: &'a dyn ExternalData) -> ImportOptions<'a> {
+        ImportOptions { external, limits: &self.limits, custom: &self.custom, dims: &self.dims }
+    }
 }
 
 /// A model that was read: its graph and what its file says about it.
@@ -86,15 +90,7 @@ impl Model {
         let io = |source| Error::Io { path: path.into(), source };
         let (bytes, mapping) = mmap::open(path, options.mmap).map_err(io)?;
         let folder = Folder::new(path.parent().unwrap_or(Path::new("")), options.mmap);
-        let inner = onnx::import(
-            bytes,
-            &ImportOptions {
-                external: &folder,
-                limits: &options.limits,
-                custom: &options.custom,
-                dims: &options.dims,
-            },
-        )?;
+        let inner = onnx::import(bytes, &options.import(&folder))?;
         let mut mappings = folder.mappings.into_inner().unwrap_or_else(|e| e.into_inner());
         mappings.extend(mapping);
         Ok(Model { inner, limits: options.limits.clone(), mappings })
@@ -110,16 +106,29 @@ impl Model {
 
     /// As [`Model::from_bytes`], with options.
     pub fn from_bytes_with(bytes: impl Into<Bytes>, options: &LoadOptions) -> Result<Model, Error> {
-        let inner = onnx::import(
-            bytes.into(),
-            &ImportOptions {
-                external: &NoExternalData,
-                limits: &options.limits,
-                custom: &options.custom,
-                dims: &options.dims,
-            },
-        )?;
+        let inner = onnx::import(bytes.into(), &options.import(&NoExternalData))?;
         Ok(Model { inner, limits: options.limits.clone(), mappings: Vec::new() })
+    }
+
+    /// Reads a small model from text, as [`onnx::parse()`] describes it: for tests and examples.
+    ///
+    /// ```
+    /// let model = rinfer::Model::from_text("x: float[n, 3]; y = Softmax(x); → y")?;
+    /// assert_eq!(model.outputs()[0].name, "y");
+    /// # Ok::<(), rinfer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The text is none, or the model that it describes is not valid or not supported.
+    pub fn from_text(text: &str) -> Result<Model, Error> {
+        Model::from_text_with(text, &LoadOptions::default())
+    }
+
+    /// As [`Model::from_text`], with options.
+    pub fn from_text_with(text: &str, options: &LoadOptions) -> Result<Model, Error> {
+        let graph = onnx::parse_with(text, &options.import(&NoExternalData));
+        let graph = graph.map_err(|reason| Error::Import(onnx::ImportError::Model(reason)))?;
+        Ok(Model { limits: options.limits.clone(), ..Model::from_graph(graph) })
     }
 
     /// A model around a graph that was built by a program.

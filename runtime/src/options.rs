@@ -40,6 +40,19 @@ impl CancelToken {
 }
 
 /// Options of one run. The default has no bounds and records nothing.
+///
+/// ```
+/// use rinfer::{Profiler, RunOptions, Session, Tensor};
+/// use std::time::Duration;
+///
+/// let session = Session::builder().load_text("x: float[n]; y = Exp(x); → y")?;
+/// let profiler = Profiler::new();
+/// let options = RunOptions::new().timeout(Duration::from_secs(5)).profile(&profiler);
+/// session.run_with([("x", Tensor::vector(&[0f32]))], &options)?;
+/// assert_eq!(profiler.events().len(), 1);
+/// println!("{}", profiler.chrome_trace());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
     pub(crate) cancel: Option<CancelToken>,

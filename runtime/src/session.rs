@@ -66,6 +66,38 @@ impl SessionBuilder {
     }
 
     /// Adds an operator; it comes before ONNX's of the same domain and name.
+    ///
+    /// ```
+    /// use rinfer::{CustomOp, Facts, Inputs, NodeCx, Reason, Session, Tensor, Value};
+    /// use std::sync::Arc;
+    ///
+    /// /// y = factor · x
+    /// struct Scale(f32);
+    ///
+    /// impl CustomOp for Scale {
+    ///     fn name(&self) -> &str {
+    ///         "Scale"
+    ///     }
+    ///     fn for_node(&self, node: &NodeCx<'_>) -> Result<Option<Arc<dyn CustomOp>>, Reason> {
+    ///         Ok(Some(Arc::new(Scale(node.float("factor")?.unwrap_or(1.0)))))
+    ///     }
+    ///     fn infer(&self, inputs: &Inputs<'_>) -> Result<Facts, Reason> {
+    ///         Ok([inputs.get(0)?.clone().forget()].into_iter().collect())
+    ///     }
+    ///     fn run(&self, inputs: &[Option<Value>]) -> Result<Vec<Value>, Reason> {
+    ///         let mut x = inputs[0].as_ref().map(Value::as_tensor).transpose()?.cloned().unwrap();
+    ///         x.as_mut_slice::<f32>().iter_mut().for_each(|x| *x *= self.0);
+    ///         Ok(vec![x.into()])
+    ///     }
+    /// }
+    ///
+    /// let model = "x: float[n]; y = my.Scale<factor = 3.0>(x); → y";
+    /// let session =
+    ///     Session::builder().custom_op("my", "Scale", Arc::new(Scale(1.0))).load_text(model)?;
+    /// let y = session.run([("x", Tensor::vector(&[1f32, 2.0]))])?;
+    /// assert_eq!(y[0].as_tensor()?.as_slice::<f32>(), [3.0, 6.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn custom_op(mut self, domain: &str, name: &str, op: Arc<dyn CustomOp>) -> SessionBuilder {
         self.load = self.load.custom_op(domain, name, op);
         self
@@ -116,6 +148,15 @@ impl SessionBuilder {
     /// As for [`SessionBuilder::load`].
     pub fn load_bytes(self, bytes: impl Into<Bytes>) -> Result<Session, Error> {
         let model = Model::from_bytes_with(bytes, &self.load)?;
+        self.build(model)
+    }
+
+    /// Loads a small model from text, as [`Model::from_text`] reads it.
+    ///
+    /// # Errors
+    /// As for [`SessionBuilder::load`].
+    pub fn load_text(self, text: &str) -> Result<Session, Error> {
+        let model = Model::from_text_with(text, &self.load)?;
         self.build(model)
     }
 
@@ -253,13 +294,20 @@ fn edit_distance(a: &str, b: &str) -> usize {
 ///
 /// Running takes `&self`: one session serves any number of threads at once.
 ///
-/// ```no_run
+/// ```
 /// use rinfer::{Session, Tensor};
 ///
-/// let session = Session::load("model.onnx")?;
-/// let image = Tensor::from_slice(&[1, 1, 8, 8], &[0f32; 64]);
-/// let outputs = session.run([("image", image)])?;
-/// println!("{:?}", outputs[0].as_tensor()?.as_slice::<f32>());
+/// let session = Session::builder().load_text("x: float[n, 2]; y = ReduceSum(x, [1]); → y")?;
+/// std::thread::scope(|threads| {
+///     for n in 1..4 {
+///         let session = &session;
+///         threads.spawn(move || {
+///             let x = Tensor::from_slice(&[n, 2], &vec![1f32; 2 * n]);
+///             let y = session.run([("x", x)]).unwrap();
+///             assert_eq!(y[0].as_tensor().unwrap().shape(), [n, 1]);
+///         });
+///     }
+/// });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Session {

@@ -4,7 +4,6 @@
 //! of each element itself where elements are computed one by one ([`each`]), of the output's largest
 //! element where sums are taken in another order ([`sum`]). All else must be equal.
 
-use rinfer::graph::onnx::parse;
 use rinfer::{DType, Model, Session, Tensor, Value};
 use rinfer_cli::fill::{Fill, Random};
 
@@ -164,8 +163,7 @@ fn random(dtype: DType, shape: &[usize], numbers: &mut Random) -> Value {
 
 /// One run of a row on an instruction set.
 fn run(row: &Row, isa: &str, threads: usize) -> Vec<Tensor> {
-    let graph = parse(row.graph).unwrap_or_else(|e| panic!("{}: {e}", row.graph));
-    let model = Model::from_graph(graph);
+    let model = Model::from_text(row.graph).unwrap_or_else(|e| panic!("{}: {e}", row.graph));
     let mut numbers = Random(7);
     let inputs: Vec<(String, Value)> = model
         .inputs()

@@ -101,6 +101,29 @@ fn values_inside_the_graph_can_be_asked_for() {
 }
 
 #[test]
+fn an_attribute_that_a_custom_operator_does_not_read_is_an_error() {
+    struct Same;
+    impl rinfer::CustomOp for Same {
+        fn name(&self) -> &str {
+            "Same"
+        }
+        fn infer(&self, inputs: &rinfer::Inputs<'_>) -> Result<rinfer::Facts, rinfer::Reason> {
+            Ok([inputs.get(0)?.clone()].into_iter().collect())
+        }
+        fn run(&self, x: &[Option<rinfer::Value>]) -> Result<Vec<rinfer::Value>, rinfer::Reason> {
+            Ok(x.iter().flatten().cloned().collect())
+        }
+    }
+    let load = |text| {
+        let op = std::sync::Arc::new(Same);
+        Session::builder().custom_op("my", "Same", op).load_text(text).map(|_| ())
+    };
+    load("x: float[n]; y = my.Same(x); → y").unwrap();
+    let error = load("x: float[n]; y = my.Same<strength = 3>(x); → y").unwrap_err().to_string();
+    assert!(error.contains("strength"), "{error}");
+}
+
+#[test]
 fn memory_is_known_before_running() {
     let session = Session::load(model("digits")).unwrap();
     let one = session.memory(&[("image", &[1, 1, 8, 8])]).unwrap();

@@ -46,6 +46,14 @@ impl ImportError {
     }
 }
 
+/// `Err` with the first attribute that nobody asked for: it must not pass unseen.
+fn all_read(attrs: &Attrs<'_>, by: &str) -> Result<(), Reason> {
+    match attrs.unread()[..] {
+        [] => Ok(()),
+        [name, ..] => Err(invalid!("attribute {name} is unknown to {by}")),
+    }
+}
+
 /// Operators that the user brings, by domain and name.
 pub type CustomOps = HashMap<(String, String), Arc<dyn CustomOp>>;
 
@@ -412,7 +420,9 @@ impl<'a> Importer<'a> {
         let opset = self.opsets.last().and_then(|o| o.get(domain)).copied();
         let mut cx = NodeCx { build: self, attrs, inputs, outputs, name: name.into(), version: 0 };
         if let Some(op) = custom {
-            return cx.emit(Custom(op));
+            let own = op.for_node(&cx)?;
+            all_read(attrs, "the operator")?;
+            return cx.emit(Custom(own.unwrap_or(op)));
         }
         // The operator set that a file leaves out is version 1 of ONNX's own.
         let opset = match (opset, domain) {
@@ -425,12 +435,8 @@ impl<'a> Importer<'a> {
         let (op, version) = table::find(domain, node.op_type(), opset)?;
         cx.version = version;
         let made = (op.import)(&mut cx)?;
-        match attrs.unread()[..] {
-            [] => Ok(made),
-            [name, ..] => {
-                Err(invalid!("attribute {name} is unknown to version {version} of the operator"))
-            }
-        }
+        all_read(attrs, &format!("version {version} of the operator"))?;
+        Ok(made)
     }
 
     /// Inlines a function's body into the current graph.

@@ -17,7 +17,7 @@ pub use import::{CustomOps, ImportError, ImportOptions, import};
 pub use model::{Model, Port};
 pub use node::{NodeCx, Outputs};
 pub use order::operators;
-pub use parse::parse;
+pub use parse::{parse, parse_with};
 
 /// The newest version of the default operator set that is known.
 pub const NEWEST_OPSET: i64 = 28;

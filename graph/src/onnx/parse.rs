@@ -16,7 +16,18 @@ use super::{ImportOptions, NEWEST_OPSET, import, tensors};
 use crate::{DType, Graph, Reason, Tensor, Value, invalid, with_dtype};
 
 /// Reads a graph from text.
+///
+/// # Errors
+/// The text is none, or the model that it describes is not valid or not supported.
 pub fn parse(text: &str) -> Result<Graph, Reason> {
+    parse_with(text, &ImportOptions::default())
+}
+
+/// As [`parse`], with limits, sizes and operators of the caller's.
+///
+/// # Errors
+/// As for [`parse`].
+pub fn parse_with(text: &str, options: &ImportOptions<'_>) -> Result<Graph, Reason> {
     let mut parser = Parser { text, at: 0, depth: 0, constants: 0 };
     let graph = parser.graph()?;
     if !parser.rest().is_empty() {
@@ -37,7 +48,7 @@ pub fn parse(text: &str) -> Result<Graph, Reason> {
         ..Default::default()
     };
     let bytes = pb::encode(&model).into();
-    let model = import(bytes, &ImportOptions::default()).map_err(|e| invalid!("{e}"))?;
+    let model = import(bytes, options).map_err(|e| invalid!("{e}"))?;
     let mut graph = model.graph;
     unname_literals(&mut graph);
     Ok(graph)

@@ -3,6 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Inputs;
+use crate::onnx::NodeCx;
 use crate::{Facts, Reason, Value};
 
 /// An operator that is not one of ONNX's: what it is called, what it does to facts, how it runs.
@@ -11,6 +12,13 @@ use crate::{Facts, Reason, Value};
 pub trait CustomOp: Send + Sync {
     /// Its name, for messages.
     fn name(&self) -> &str;
+
+    /// The operator as one node has it, made of the node's attributes (`node.int("axis")?`); `None`,
+    /// the default, is this one as it is. An attribute that is not asked for is an error.
+    fn for_node(&self, node: &NodeCx<'_>) -> Result<Option<Arc<dyn CustomOp>>, Reason> {
+        let _ = node;
+        Ok(None)
+    }
 
     /// The facts of its outputs. A shape that depends on the inputs' content may be left unknown.
     fn infer(&self, inputs: &Inputs<'_>) -> Result<Facts, Reason>;

@@ -142,8 +142,7 @@ fn op_model(spec: &str) -> Result<Model> {
         names.push(format!("x{i}"));
     }
     text.push_str(&format!("y = {op}({})\n→ y\n", names.join(", ")));
-    let graph = rinfer::graph::onnx::parse(&text).or_fail(Code::Usage, format!("--op {spec}"))?;
-    Ok(Model::from_graph(graph))
+    Model::from_text(&text).or_fail(Code::Usage, format!("--op {spec}"))
 }
 
 /// Warms up, then measures in rounds until every case had its share.
