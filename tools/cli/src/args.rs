@@ -256,8 +256,8 @@ pub struct BenchArgs {
     /// Runs at the same time
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub concurrency: usize,
-    /// Sizes of the first symbolic dimension
-    #[arg(long, value_name = "1,8", value_delimiter = ',', default_value = "1")]
+    /// Sizes of the first symbolic dimension; without it inputs are as `run` has them
+    #[arg(long, value_name = "1,8", value_delimiter = ',')]
     pub batch: Vec<usize>,
     /// Write the results into FILE (.json, .csv, .md), or print them in this format
     #[arg(long, value_name = "FILE|json|csv|md")]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rinfer::{Model, Session};
 use serde_json::{Value as Json, json};
 
-use crate::args::{BackendChoice, BenchArgs, EngineArgs, PrintArgs};
+use crate::args::{BackendChoice, BenchArgs, EngineArgs, InputArgs, PrintArgs};
 use crate::context;
 use crate::failure::{Code, Failure, OrFail, Result};
 use crate::formats::{self, ending};
@@ -35,7 +35,7 @@ struct Case {
 pub fn bench(args: &BenchArgs, print: &PrintArgs) -> Result<()> {
     let mut cases = Vec::new();
     for &backend in &args.backends {
-        for &batch in &args.batch {
+        for batch in batches(args) {
             if let Some(op) = &args.op {
                 let model = op_model(op)?;
                 cases.push(case(Path::new(op), Some(model), backend, batch, args, print)?);
@@ -52,12 +52,20 @@ pub fn bench(args: &BenchArgs, print: &PrintArgs) -> Result<()> {
     report(&cases, args, print)
 }
 
+/// The batches that are asked for; `None` takes the inputs as they come.
+fn batches(args: &BenchArgs) -> Vec<Option<usize>> {
+    match &args.batch[..] {
+        [] => vec![None],
+        sizes => sizes.iter().copied().map(Some).collect(),
+    }
+}
+
 /// Loads one combination and runs it once.
 fn case(
     path: &Path,
     model: Option<Model>,
     backend: BackendChoice,
-    batch: usize,
+    batch: Option<usize>,
     args: &BenchArgs,
     print: &PrintArgs,
 ) -> Result<Case> {
@@ -68,20 +76,23 @@ fn case(
         None => {
             context::check_dims(path, args.untrusted, &dims)?;
             let model = context::open(path, args.untrusted, &dims)?;
-            match batch_symbol(&model) {
-                Some(symbol) => dims.push((symbol, batch)),
-                None if batch != 1 => {
+            match (batch, batch_symbol(&model)) {
+                (Some(batch), Some(symbol)) => dims.push((symbol, batch)),
+                (Some(batch), None) if batch != 1 => {
                     let text =
                         format!("{}: no input has a symbolic first dimension", path.display());
                     return Err(Failure::usage(text));
                 }
-                None => {}
+                _ => {}
             }
             context::open(path, args.untrusted, &dims)?
         }
     };
     let quiet = PrintArgs { quiet: true, ..print.clone() };
-    let given = inputs::gather(path, &model, &args.input, &quiet)?;
+    let fixed = dims.iter().map(|(name, n)| format!("{name}={n}")).collect();
+    let input = InputArgs { dims: fixed, ..args.input.clone() };
+    let given = inputs::gather(path, &model, &input, &quiet)?;
+    let batch = batch.or_else(|| given.first()?.1.shape()?.first().copied()).unwrap_or(1);
     let engine = EngineArgs {
         backend,
         device: None,

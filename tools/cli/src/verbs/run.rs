@@ -124,17 +124,13 @@ fn reference(path: &Path, i: usize, name: &str, found: &Value) -> Result<Option<
         return Ok(arrays.into_iter().find(|a| a.0 == name || a.0 == safe).map(|a| a.1.into()));
     }
     let named = |ending: &str| path.join(format!("{}.{ending}", outputs::file_name(name)));
-    if named("npy").is_file() {
-        let bytes = formats::read(&named("npy"))?;
-        return formats::npy::decode(&bytes)
-            .map(|t| Some(t.into()))
-            .map_err(|e| bad(&named("npy"), e));
-    }
-    for file in [named("pb"), path.join(format!("output_{i}.pb"))] {
-        if file.is_file() {
-            let bytes = formats::read(&file)?;
-            return formats::pb::decode(bytes, &found.ty()).map(Some).map_err(|e| bad(&file, e));
-        }
-    }
-    Ok(None)
+    let files = [named("npy"), named("pb"), named("json"), path.join(format!("output_{i}.pb"))];
+    let Some(file) = files.into_iter().find(|file| file.is_file()) else { return Ok(None) };
+    let bytes = formats::read(&file)?;
+    let value = match ending(&file).as_str() {
+        "npy" => formats::npy::decode(&bytes).map(Value::from),
+        "json" => formats::json::decode(&bytes, &found.ty()),
+        _ => formats::pb::decode(bytes, &found.ty()),
+    };
+    value.map(Some).map_err(|e| bad(&file, e))
 }
