@@ -1,7 +1,7 @@
 //! Speed of convolutions of well-known networks, in GFLOP/s of one thread's own time.
 //!
 //! `cargo run --release -p rinfer-cpu --example conv_layers -- [substring of a layer's name]`
-use rinfer_cpu::conv::{Follow, Geometry, Operands, Plan, patches};
+use rinfer_cpu::conv::{Follow, Geometry, Operands, Plan, Weights};
 use rinfer_cpu::math::Activation;
 use rinfer_cpu::simd::Isa;
 use rinfer_graph::backend::RunCx;
@@ -54,8 +54,8 @@ fn main() {
         let random = |n: usize| (0..n).map(|i| (i * 7 % 13) as f32 - 6.0).collect::<Vec<f32>>();
         let (x, w, bias) = (random(c * size * size), random(m * g.c * kernel * kernel), random(m));
         let plan = Plan::new(&g).expect("small");
-        let packed = patches::pack(isa, group, g.m, g.c * g.taps(), &w).expect("small");
-        let operands = Operands { x: &x, w: &w, packed: Some(&packed) };
+        let ready = Weights::pack(isa, &g, &w).expect("small");
+        let operands = Operands { x: &x, w: &w, ready: Some(&ready) };
         let follow = Follow { bias: Some(&bias), residual: None, activation: Activation::Relu };
         let mut y = vec![0.0; m * output * output];
         let mut run = || {

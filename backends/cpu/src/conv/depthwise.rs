@@ -44,62 +44,74 @@ impl Plan {
         y: &mut [f32],
         cx: &RunCx<'_>,
     ) -> Result<(), Reason> {
-        let g = &self.g;
-        let (len, out, taps) = (g.in_len(), g.out_len(), g.taps());
-        let channels = g.group * g.m;
+        let (out, taps) = (self.g.out_len(), self.g.taps());
         let own = if self.source.as_is { 0 } else { self.source.channel };
-        let ns = self.places.saturating_mul(taps) / 16 + own / 8;
+        let ns = self.places.saturating_mul(taps) / 16 + own / 8 + 100;
         let failure = par::Failure::default();
-        par::chunks_mut(y, out, par::grain(ns), |i, y| {
-            failure.attempt(|| {
-                cx.check()?;
-                let (image, channel) = (i / channels, i % channels);
-                let x = &x[(image * g.group + channel / g.m) * len..][..len];
-                let follow = follow.channels(channel, 1, i * out, out);
-                let w = &w[channel * taps..][..taps];
-                with_scratch(own + self.places.next_multiple_of(STEP), |scratch| {
-                    let (laid_out, sums) = scratch.split_at_mut(own);
-                    let x = if self.source.as_is {
-                        x
-                    } else {
-                        self.source.lay_out_channel(g, x, laid_out);
-                        &*laid_out
-                    };
-                    long_row(isa, x, w, &self.source.taps, &mut sums[..self.places]);
-                    finish(isa, self, sums, &follow, y);
-                })
-                .map_err(limit)
-            });
+        let n = y.len() / out;
+        par::split((y, out), n, par::grain(ns), |first, (y, _)| {
+            for (i, y) in y.chunks_mut(out * TOGETHER).enumerate() {
+                failure.attempt(|| {
+                    cx.check()?;
+                    with_scratch(own + self.places.next_multiple_of(STEP), |scratch| {
+                        let first = first + i * TOGETHER;
+                        channels(isa, self, (x, w), follow, first, y, scratch.split_at_mut(own));
+                    })
+                    .map_err(limit)
+                });
+            }
         });
         failure.result()
     }
 }
 
+/// Channels between two looks at whether to stop.
+const TOGETHER: usize = 64;
 /// What a row of sums is rounded up to.
 const STEP: usize = 16;
 /// Vectors of sums side by side.
 const SUMS: usize = 6;
 
 crate::simd_fn! {
-    /// `y[i] = Σ w[k] · x[taps[k] + i]`
-    fn long_row(s: S, x: &[f32], w: &[f32], taps: &[usize], y: &mut [f32]) {
-        match w.len() {
-            9 => taps_of::<S, 9>(s, x, w, taps, y),
-            25 => taps_of::<S, 25>(s, x, w, taps, y),
-            _ => {
-                let mut at = 0;
-                while at < y.len() {
-                    let n = y.len() - at;
-                    if n >= SUMS * S::LANES {
-                        sums::<S, SUMS>(s, x, w, taps, at, y);
-                        at += SUMS * S::LANES;
-                    } else {
-                        sums::<S, 1>(s, x, w, taps, at, y);
-                        at += S::LANES;
-                    }
+    /// Output channels from `first` on, as many as `y` holds.
+    fn channels(
+        s: S,
+        plan: &Plan,
+        operands: (&[f32], &[f32]),
+        follow: &Follow<'_>,
+        first: usize,
+        y: &mut [f32],
+        scratch: (&mut [f32], &mut [f32]),
+    ) {
+        let ((x, w), g, (laid_out, sums)) = (operands, &plan.g, scratch);
+        let (len, out, taps) = (g.in_len(), g.out_len(), g.taps());
+        let mut last = usize::MAX;
+        for (i, y) in (first..).zip(y.chunks_exact_mut(out)) {
+            let (image, channel) = (i / (g.group * g.m), i % (g.group * g.m));
+            let source = image * g.group + channel / g.m;
+            let x = &x[source * len..][..len];
+            let w = &w[channel * taps..][..taps];
+            if plan.source.as_is {
+                long_row(s, x, w, &plan.source.taps, &mut sums[..plan.places]);
+            } else {
+                if last != source {
+                    plan.source.phases(g, x, laid_out);
+                    last = source;
                 }
+                long_row(s, laid_out, w, &plan.source.taps, &mut sums[..plan.places]);
             }
+            finish(s, plan, sums, &follow.channels(channel, 1, i * out, out), y);
         }
+    }
+}
+
+/// `y[i] = Σ w[k] · x[taps[k] + i]`
+#[inline(always)]
+fn long_row<S: Simd>(s: S, x: &[f32], w: &[f32], taps: &[usize], y: &mut [f32]) {
+    match w.len() {
+        9 => taps_of::<S, 9>(s, x, w, taps, y),
+        25 => taps_of::<S, 25>(s, x, w, taps, y),
+        _ => all_sums(s, x, w, taps, y),
     }
 }
 
@@ -110,19 +122,25 @@ fn taps_of<S: Simd, const K: usize>(s: S, x: &[f32], w: &[f32], taps: &[usize], 
         (Ok(w), Ok(taps)) => (w, taps),
         _ => return,
     };
+    all_sums(s, x, w, taps, y);
+}
+
+#[inline(always)]
+fn all_sums<S: Simd>(s: S, x: &[f32], w: &[f32], taps: &[usize], y: &mut [f32]) {
     let mut at = 0;
     while at < y.len() {
-        let n = y.len() - at;
-        if n >= SUMS * S::LANES {
-            sums::<S, SUMS>(s, x, w, taps, at, y);
-            at += SUMS * S::LANES;
-        } else {
-            sums::<S, 1>(s, x, w, taps, at, y);
-            at += S::LANES;
-        }
+        let n = (y.len() - at).div_ceil(S::LANES);
+        at += S::LANES
+            * match n {
+                SUMS.. => sums::<S, SUMS>(s, x, w, taps, at, y),
+                4.. => sums::<S, 4>(s, x, w, taps, at, y),
+                2.. => sums::<S, 2>(s, x, w, taps, at, y),
+                _ => sums::<S, 1>(s, x, w, taps, at, y),
+            };
     }
 }
 
+/// N vectors of sums from `at` on; the last may be partial.
 #[inline(always)]
 fn sums<S: Simd, const N: usize>(
     s: S,
@@ -131,43 +149,39 @@ fn sums<S: Simd, const N: usize>(
     taps: &[usize],
     at: usize,
     y: &mut [f32],
-) {
+) -> usize {
     let mut acc = [s.zero(); N];
-    let whole = y.len() - at >= N * S::LANES;
     for (&w, &tap) in w.iter().zip(taps) {
-        let w = s.splat(w);
-        if whole {
-            let x = &x[tap + at..][..N * S::LANES];
-            for j in 0..N {
-                acc[j] = w.mul_add(s.load(&x[j * S::LANES..]), acc[j]);
-            }
-        } else {
-            acc[0] = w.mul_add(s.load_partial(&x[tap + at..], 0.0), acc[0]);
+        let (w, x) = (s.splat(w), &x[tap + at..]);
+        let (whole, last) = x.split_at((N - 1) * S::LANES);
+        for j in 0..N - 1 {
+            acc[j] = w.mul_add(s.load(&whole[j * S::LANES..]), acc[j]);
         }
+        acc[N - 1] = w.mul_add(s.load_partial(last, 0.0), acc[N - 1]);
     }
     for j in 0..N {
         acc[j].store_partial(&mut y[at + j * S::LANES..]);
     }
+    N
 }
 
-crate::simd_fn! {
-    /// Copies the rows out of the long one, adds what follows and applies the activation.
-    fn finish(s: S, plan: &Plan, sums: &[f32], follow: &Follow<'_>, y: &mut [f32]) {
-        let [_, h, w] = plan.g.axes.map(|a| a.output);
-        let pitch = plan.source.pitch;
-        let bias = s.splat(follow.bias.map_or(0.0, |b| b[0]));
-        for (r, y) in y.chunks_exact_mut(w).enumerate() {
-            let sums = &sums[r / h * pitch[0] + r % h * pitch[1]..][..w];
-            let mut j = 0;
-            while j < w {
-                let mut v = s.load_partial(&sums[j..], 0.0) + bias;
-                if let Some(residual) = follow.residual {
-                    v = v + s.load_partial(&residual[r * w + j..(r + 1) * w], 0.0);
-                }
-                v.store_partial(&mut y[j..]);
-                j += S::LANES;
+/// Copies the rows out of the long one, adds what follows and applies the activation.
+#[inline(always)]
+fn finish<S: Simd>(s: S, plan: &Plan, sums: &[f32], follow: &Follow<'_>, y: &mut [f32]) {
+    let [_, h, w] = plan.g.axes.map(|a| a.output);
+    let pitch = plan.source.pitch;
+    let bias = s.splat(follow.bias.map_or(0.0, |b| b[0]));
+    for (r, y) in y.chunks_exact_mut(w).enumerate() {
+        let sums = &sums[r / h * pitch[0] + r % h * pitch[1]..][..w];
+        let mut j = 0;
+        while j < w {
+            let mut v = s.load_partial(&sums[j..], 0.0) + bias;
+            if let Some(residual) = follow.residual {
+                v = v + s.load_partial(&residual[r * w + j..(r + 1) * w], 0.0);
             }
+            v.store_partial(&mut y[j..]);
+            j += S::LANES;
         }
-        follow.activation.apply_slice(s, y);
     }
+    follow.activation.apply_slice(s, y);
 }

@@ -52,7 +52,7 @@ impl Plan {
                     return self.image(isa, (x, w), y, cx);
                 }
                 with_scratch_of(g.c * self.source.channel, |laid_out: &mut [i32]| {
-                    self.source.lay_out(g, x, laid_out);
+                    self.source.lay_out(isa, g, x, laid_out);
                     self.image(isa, (laid_out, w), y, cx)
                 })
                 .map_err(limit)?

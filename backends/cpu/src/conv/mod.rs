@@ -1,7 +1,8 @@
 //! Convolutions: the sizes of one, and the ways to compute it in f32.
 //!
-//! One channel per group goes channel by channel ([`depthwise`]), everything else is a matrix
-//! product ([`patches`]); both read the image as [`source`] lays it out. [`mod@reference`] is the
+//! One channel per group goes channel by channel ([`depthwise`]), 3 × 3 with stride 1 by tiles
+//! ([`winograd`]) where there are enough of them, everything else is a matrix product
+//! ([`patches`]); all read the image as [`source`] lays it out. [`mod@reference`] is the
 //! definition, and what other types use.
 
 pub mod depthwise;
@@ -14,6 +15,7 @@ pub mod source;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod winograd;
 
 pub use geometry::Geometry;
 
@@ -50,8 +52,43 @@ impl<'a> Follow<'a> {
 pub enum Plan {
     /// Channel by channel.
     Depthwise(depthwise::Plan),
+    /// By tiles.
+    Winograd(winograd::Plan),
     /// By matrix products.
     Patches(patches::Plan),
+}
+
+/// Weights made ready for a [`Plan`].
+pub enum Weights {
+    /// As the model has them.
+    Plain,
+    /// Transformed, for tiles.
+    Winograd(winograd::Weights),
+    /// Packed for matrix products, group by group.
+    Patches(Vec<PackedA>),
+}
+
+impl Weights {
+    /// Makes weights ready for the way that suits these sizes.
+    pub fn pack(isa: Isa, g: &Geometry, w: &[f32]) -> Result<Weights, Reason> {
+        Ok(match () {
+            () if g.c == 1 => Weights::Plain,
+            () if winograd::suits(g) => {
+                Weights::Winograd(winograd::pack(isa, g.group, g.m, g.c, w)?)
+            }
+            () => Weights::Patches(patches::pack(isa, g.group, g.m, g.c * g.taps(), w)?),
+        })
+    }
+}
+
+/// One convolution's images and weights.
+pub struct Operands<'a> {
+    /// The images.
+    pub x: &'a [f32],
+    /// The weights as the model has them.
+    pub w: &'a [f32],
+    /// The weights made ready, if that was done ahead.
+    pub ready: Option<&'a Weights>,
 }
 
 impl Plan {
@@ -60,23 +97,14 @@ impl Plan {
         if let Some(plan) = depthwise::Plan::new(g) {
             return Ok(Plan::Depthwise(plan));
         }
+        if let Some(plan) = winograd::Plan::new(g) {
+            return Ok(Plan::Winograd(plan));
+        }
         patches::Plan::new(g)
             .map(Plan::Patches)
             .ok_or_else(|| invalid!("a convolution of {g:?} is larger than any memory"))
     }
-}
 
-/// One convolution with weights of either kind.
-pub struct Operands<'a> {
-    /// The images.
-    pub x: &'a [f32],
-    /// The weights as the model has them.
-    pub w: &'a [f32],
-    /// The weights packed, if that was done ahead.
-    pub packed: Option<&'a [PackedA]>,
-}
-
-impl Plan {
     /// `y = follow(conv(x, w))`
     pub fn run(
         &self,
@@ -90,13 +118,22 @@ impl Plan {
         if y.is_empty() {
             return Ok(());
         }
-        let Operands { x, w, packed } = *operands;
-        match (self, packed) {
+        let Operands { x, w, ready } = *operands;
+        match (self, ready) {
             (Plan::Depthwise(plan), _) => plan.run(isa, (x, w), follow, y, cx),
-            (Plan::Patches(plan), Some(packed)) => plan.run(isa, (x, packed), follow, y, cx),
-            (Plan::Patches(plan), None) => {
-                let packed = patches::pack(isa, g.group, g.m, g.c * g.taps(), w)?;
-                plan.run(isa, (x, &packed), follow, y, cx)
+            (Plan::Winograd(plan), Some(Weights::Winograd(w))) => {
+                plan.run(isa, (x, w), follow, y, cx)
+            }
+            (Plan::Winograd(plan), _) => {
+                let w = winograd::pack(isa, g.group, g.m, g.c, w)?;
+                plan.run(isa, (x, &w), follow, y, cx)
+            }
+            (Plan::Patches(plan), Some(Weights::Patches(w))) => {
+                plan.run(isa, (x, w), follow, y, cx)
+            }
+            (Plan::Patches(plan), _) => {
+                let w = patches::pack(isa, g.group, g.m, g.c * g.taps(), w)?;
+                plan.run(isa, (x, &w), follow, y, cx)
             }
         }
     }

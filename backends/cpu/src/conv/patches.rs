@@ -65,7 +65,7 @@ impl Plan {
                     return self.image(isa, (x, weights), &follow, y);
                 }
                 with_scratch(g.c * self.source.channel, |laid_out| {
-                    self.source.lay_out(g, x, laid_out);
+                    self.source.lay_out(isa, g, x, laid_out);
                     self.image(isa, (laid_out, weights), &follow, y)
                 })
                 .map_err(limit)?

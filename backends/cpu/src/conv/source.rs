@@ -10,6 +10,7 @@ use bytemuck::Pod;
 
 use super::geometry::Geometry;
 use crate::par;
+use crate::simd::Isa;
 
 /// Where the elements that a convolution reads stand.
 #[derive(Clone, Debug)]
@@ -41,6 +42,7 @@ impl Source {
                     phases[i].push(phase);
                 }
             }
+            phases[i].sort_unstable();
             let furthest = (a.kernel - 1) * a.dilation / a.stride;
             sizes[i] = if as_is { a.input } else { a.output.checked_add(furthest)? };
         }
@@ -76,35 +78,46 @@ impl Source {
     }
 
     /// Lays out every channel of `x` in `y`, on as many threads as there are.
-    pub fn lay_out<T: Pod + Send + Sync>(&self, g: &Geometry, x: &[T], y: &mut [T]) {
+    pub fn lay_out<T: Pod + Send + Sync>(&self, isa: Isa, g: &Geometry, x: &[T], y: &mut [T]) {
         let len = g.in_len();
         let grain = par::grain(self.channel / 4);
         par::chunks_mut(y, self.channel, grain, |c, y| {
-            self.lay_out_channel(g, &x[c * len..][..len], y);
+            self.lay_out_channel(isa, g, &x[c * len..][..len], y);
         });
     }
 
     /// Lays out one channel.
-    pub fn lay_out_channel<T: Pod>(&self, g: &Geometry, x: &[T], y: &mut [T]) {
+    pub fn lay_out_channel<T: Pod>(&self, isa: Isa, g: &Geometry, x: &[T], y: &mut [T]) {
+        crate::simd_dispatch!(isa, _s => self.phases(g, x, y));
+    }
+
+    /// As [`Source::lay_out_channel`], inside a kernel.
+    #[inline(always)]
+    pub(super) fn phases<T: Pod>(&self, g: &Geometry, x: &[T], y: &mut [T]) {
         let [d, h, w] = &g.axes;
         let [dn, hn, wn] = self.sizes;
-        let mut rows = y.chunks_exact_mut(wn.max(1));
-        for &pd in &self.phases[0] {
-            for &ph in &self.phases[1] {
-                for &pw in &self.phases[2] {
-                    for z in 0..dn {
-                        let z = (z * d.stride + pd).checked_sub(d.before).filter(|&z| z < d.input);
-                        for r in 0..hn {
-                            let Some(y) = rows.next() else { return };
-                            let r = (r * h.stride + ph).checked_sub(h.before);
-                            match (z, r.filter(|&r| r < h.input)) {
-                                (Some(z), Some(r)) => {
-                                    let x = &x[(z * h.input + r) * w.input..][..w.input];
-                                    row(x, y, w.stride, pw, w.before);
-                                }
-                                _ => y.fill(T::zeroed()),
-                            }
-                        }
+        let (plane, across) = (dn * hn * wn, &self.phases[2]);
+        if plane == 0 {
+            return;
+        }
+        let down =
+            self.phases[0].iter().flat_map(|&pd| self.phases[1].iter().map(move |&ph| (pd, ph)));
+        for ((pd, ph), y) in down.zip(y.chunks_exact_mut(plane * across.len())) {
+            for at in 0..dn * hn {
+                let z = (at / hn * d.stride + pd).checked_sub(d.before).filter(|&z| z < d.input);
+                let r = (at % hn * h.stride + ph).checked_sub(h.before).filter(|&r| r < h.input);
+                let mut rows = y.chunks_exact_mut(plane).map(|p| &mut p[at * wn..(at + 1) * wn]);
+                let (Some(z), Some(r)) = (z, r) else {
+                    rows.for_each(|y| y.fill(T::zeroed()));
+                    continue;
+                };
+                let x = &x[(z * h.input + r) * w.input..][..w.input];
+                match (w.stride, across.len()) {
+                    (1, _) => rows.for_each(|y| row(x, y, 1, 0, w.before)),
+                    (2, 2) => all_phases::<T, 2>(x, std::array::from_fn(|_| rows.next()), w.before),
+                    (4, 4) => all_phases::<T, 4>(x, std::array::from_fn(|_| rows.next()), w.before),
+                    (s, _) => {
+                        across.iter().zip(rows).for_each(|(&p, y)| row(x, y, s, p, w.before));
                     }
                 }
             }
@@ -112,7 +125,48 @@ impl Source {
     }
 }
 
-/// `y[i] = x[i · stride + phase - before]`, zero outside.
+/// Every phase of a row with stride S at once: `y[p][i] = x[i · S + p - before]`, zero outside.
+#[inline(always)]
+fn all_phases<T: Pod, const S: usize>(x: &[T], y: [Option<&mut [T]>; S], before: usize) {
+    // In the order of the elements of x: element S·i + r goes to place i of part r.
+    let mut parts: [&mut [T]; S] = std::array::from_fn(|_| &mut [][..]);
+    for (phase, y) in y.into_iter().enumerate() {
+        let Some(y) = y else { return };
+        let r = (phase + S - before % S) % S;
+        let zeros = ((r + before) / S).min(y.len());
+        let (zeros, y) = y.split_at_mut(zeros);
+        zeros.fill(T::zeroed());
+        let have = x.len().saturating_sub(r).div_ceil(S).min(y.len());
+        let (y, zeros) = y.split_at_mut(have);
+        zeros.fill(T::zeroed());
+        parts[r] = y;
+    }
+    let (groups, rest) = x.as_chunks::<S>();
+    let whole = parts.iter().map(|p| p.len()).min().unwrap_or(0).min(groups.len());
+    for (r, part) in parts.iter_mut().enumerate() {
+        for i in whole..part.len() {
+            part[i] = groups.get(i).map_or_else(|| rest[r], |g| g[r]);
+        }
+    }
+    // Written out: a loop over the parts inside would not become vectors.
+    match &mut parts[..] {
+        [a, b] => {
+            let out = a[..whole].iter_mut().zip(&mut b[..whole]);
+            out.zip(x.as_chunks::<2>().0).for_each(|((a, b), x)| (*a, *b) = (x[0], x[1]));
+        }
+        [a, b, c, d] => {
+            let left = a[..whole].iter_mut().zip(&mut b[..whole]);
+            let right = c[..whole].iter_mut().zip(&mut d[..whole]);
+            left.zip(right).zip(x.as_chunks::<4>().0).for_each(|(((a, b), (c, d)), x)| {
+                (*a, *b, *c, *d) = (x[0], x[1], x[2], x[3]);
+            });
+        }
+        _ => {}
+    }
+}
+
+/// One phase of a row: `y[i] = x[i · stride + phase - before]`, zero outside.
+#[inline(always)]
 fn row<T: Pod>(x: &[T], y: &mut [T], stride: usize, phase: usize, before: usize) {
     let first = before.saturating_sub(phase).div_ceil(stride).min(y.len());
     let (zeros, y) = y.split_at_mut(first);
@@ -124,13 +178,6 @@ fn row<T: Pod>(x: &[T], y: &mut [T], stride: usize, phase: usize, before: usize)
     zeros.fill(T::zeroed());
     match stride {
         1 => y.copy_from_slice(&x[..n]),
-        2 => {
-            let whole = n.min(x.len() / 2);
-            y[..whole].iter_mut().zip(x.chunks_exact(2)).for_each(|(y, x)| *y = x[0]);
-            if whole < n {
-                y[whole] = x[2 * whole];
-            }
-        }
         s => y.iter_mut().zip(x.iter().step_by(s)).for_each(|(y, x)| *y = *x),
     }
 }
@@ -153,7 +200,7 @@ mod tests {
             if source.as_is {
                 y.copy_from_slice(&x);
             } else {
-                source.lay_out(&g, &x, &mut y);
+                source.lay_out(Isa::best(), &g, &x, &mut y);
             }
             let [d, h, w] = &g.axes;
             let c = random.below(g.c);

@@ -15,6 +15,7 @@ pub mod tile;
 
 pub use generic::{Number, gemm_generic};
 pub use made::Made;
+pub(crate) use made::{panel_lanes, panels_len, run_panels};
 pub use pack::{Layout, Left, Packed, PackedA, PackedB, Right, Side, Strided};
 
 use crate::math::Activation;
@@ -300,9 +301,9 @@ fn chunk(elements: usize, k: usize, width: usize) -> usize {
 }
 
 /// A matrix that is cut by columns, `width` to an item.
-struct Columns<'a> {
-    c: MatMut<'a, f32>,
-    width: usize,
+pub(crate) struct Columns<'a> {
+    pub c: MatMut<'a, f32>,
+    pub width: usize,
 }
 
 impl par::Split for Columns<'_> {

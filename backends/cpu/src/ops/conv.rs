@@ -1,11 +1,12 @@
 //! Conv: y = activation(conv(x, w) + bias + residual).
 
+use std::sync::Arc;
+
 use rinfer_graph::ops::{Conv, Window};
 use rinfer_graph::{DType, Reason, Tensor, unsupported};
 
 use super::staged::{needed, single};
-use crate::conv::{Follow, Geometry, Operands, Plan, patches, reference};
-use crate::gemm::PackedA;
+use crate::conv::{Follow, Geometry, Operands, Plan, Weights, reference, winograd};
 use crate::kernel::{Args, Cx, Kernel};
 use crate::math::Activation;
 use crate::simd::Isa;
@@ -22,22 +23,24 @@ pub(super) fn geometry(
     Geometry::new(x[0], group, (x[1], w[0]), &spans)
 }
 
-/// Packs the weights of a convolution ahead of its first run, if it will use them packed.
+/// Makes the weights of a convolution ready ahead of its first run, if the image's size is known:
+/// how depends on it.
 pub(super) fn prepack(op: &Conv, cx: &Cx<'_>) -> Result<(), Reason> {
-    if cx.dtype(0)? == DType::F32 {
-        packed(op.group, cx)?;
+    let known = |i: usize| cx.opt(i).is_some_and(|f| f.sizes().is_some());
+    if cx.dtype(0)? == DType::F32 && known(0) && known(1) {
+        ready(&geometry(&op.window, op.group, cx, 1)?, cx)?;
     }
     Ok(())
 }
 
-/// The weights packed for matrix products, if they are weights and not depthwise.
-fn packed(group: usize, cx: &Cx<'_>) -> Result<Option<std::sync::Arc<Vec<PackedA>>>, Reason> {
-    let Some(w) = cx.input(1)?.sizes().filter(|w| w.len() > 2 && w[1] > 1) else {
+/// The weights made ready, if they are known and not used as they are.
+fn ready(g: &Geometry, cx: &Cx<'_>) -> Result<Option<Arc<Weights>>, Reason> {
+    if g.c == 1 {
         return Ok(None);
-    };
-    let isa = cx.isa;
-    let (m, k) = (w[0] / group.max(1), w[1..].iter().product());
-    cx.packed(1, 1, |w| patches::pack(isa, group, m, k, w.as_slice::<f32>()))
+    }
+    // The two ways to use them are kept apart.
+    let kind = if winograd::suits(g) { 4 } else { 1 };
+    cx.packed(1, kind, |w| Weights::pack(cx.isa, g, w.as_slice::<f32>()))
 }
 
 pub(super) fn compile(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
@@ -46,16 +49,12 @@ pub(super) fn compile(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let isa = cx.isa;
     match cx.dtype(0)? {
         DType::F32 => {
-            let plan = Plan::new(&g)?;
-            let packed = match plan {
-                Plan::Patches(_) => packed(op.group, cx)?,
-                Plan::Depthwise(_) => None,
-            };
+            let (plan, ready) = (Plan::new(&g)?, ready(&g, cx)?);
             Ok(Kernel::new(move |args| {
                 let operands = Operands {
                     x: args.input(0)?.as_slice(),
                     w: args.input(1)?.as_slice(),
-                    packed: packed.as_ref().map(|p| p.as_slice()),
+                    ready: ready.as_deref(),
                 };
                 let follow = Follow {
                     bias: args.opt(2).map(Tensor::as_slice),
@@ -81,7 +80,7 @@ fn half(isa: Isa, g: Geometry, activation: Activation) -> Result<Kernel, Reason>
             let (x, w) = (needed(inputs, 0)?, needed(inputs, 1)?);
             let get = |i: usize| inputs.get(i).copied().flatten();
             let follow = Follow { bias: get(2), residual: get(3), activation };
-            let operands = Operands { x, w, packed: None };
+            let operands = Operands { x, w, ready: None };
             plan.run(isa, &g, &operands, &follow, outputs[0], cx)
         })
     }))

@@ -1,0 +1,416 @@
+//! 3 × 3 convolution with stride 1 by Winograd's F(4 × 4, 3 × 3): 36 multiplications for 16 outputs
+//! instead of 144 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015).
+//!
+//! An image is cut into tiles of 4 × 4 outputs, which read 6 × 6 inputs. V = Bᵀ d B of each tile
+//! and channel, U = G g Gᵀ of each filter; for each of the 36 points one matrix product
+//! M = U [m, c] · V [c, tiles]; then Aᵀ M A gives the outputs.
+//!
+//! Results differ from plain sums by about ten times their rounding errors.
+
+use std::ops::Range;
+
+use rinfer_graph::Reason;
+use rinfer_graph::backend::RunCx;
+use rinfer_graph::ops::Span;
+
+use super::Follow;
+use super::geometry::Geometry;
+use super::source::Source;
+use crate::gemm::{Columns, PackedA, Strided, panel_lanes, panels_len, run_panels};
+use crate::kernel::limit;
+use crate::par;
+use crate::pool::with_scratch;
+use crate::simd::{F32s, Isa, MAX_LANES, MatMut, Simd};
+
+/// Outputs along each side of a tile.
+const TILE: usize = 4;
+/// Points: the inputs of a tile.
+const POINTS: usize = 36;
+/// Numbers that V and M of tiles worked on together should take, unless U takes more.
+const TOGETHER: usize = 160 * 1024;
+
+/// A convolution by Winograd's algorithm, made ready.
+pub struct Plan {
+    g: Geometry,
+    /// The convolution that reads tiles as this one reads outputs, and how it lays images out.
+    patches: Geometry,
+    source: Source,
+    /// Rows and columns of tiles.
+    tiles: (usize, usize),
+    /// Rows of tiles worked on together.
+    rows: usize,
+}
+
+/// The filters of each group, transformed: for each point a packed matrix [m, c].
+pub type Weights = Vec<Vec<PackedA>>;
+
+/// Transforms and packs filters.
+pub fn pack(isa: Isa, group: usize, m: usize, c: usize, w: &[f32]) -> Result<Weights, Reason> {
+    const G: [[f64; 3]; 6] = [
+        [1.0 / 4.0, 0.0, 0.0],
+        [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+        [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+        [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+        [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+        [0.0, 0.0, 1.0],
+    ];
+    let len = m * c;
+    with_scratch(POINTS * len, |u| {
+        let mut groups = Weights::new();
+        for i in 0..group {
+            let w = w.get(i * len * 9..(i + 1) * len * 9).unwrap_or_default();
+            for (at, g) in w.as_chunks::<9>().0.iter().enumerate() {
+                for (row, left) in G.iter().enumerate() {
+                    let half = [0, 1, 2]
+                        .map(|j| (0..3).map(|i| left[i] * f64::from(g[3 * i + j])).sum::<f64>());
+                    for (col, right) in G.iter().enumerate() {
+                        let sum = (0..3).map(|j| half[j] * right[j]).sum::<f64>();
+                        u[(row * 6 + col) * len + at] = sum as f32;
+                    }
+                }
+            }
+            let packed = u
+                .chunks_exact(len.max(1))
+                .map(|u| PackedA::pack(isa, m, c, Strided::rows(u, c)).map_err(limit));
+            groups.push(packed.collect::<Result<_, _>>()?);
+        }
+        Ok(groups)
+    })
+    .map_err(limit)?
+}
+
+/// Whether tiles are worth their transforms for this convolution.
+pub fn suits(g: &Geometry) -> bool {
+    let [d, h, w] = &g.axes;
+    let square = |a: &Span| a.kernel == 3 && a.stride == 1 && a.dilation == 1;
+    let flat = d.input == 1 && d.kernel == 1 && d.before + d.after == 0;
+    if !flat || !square(h) || !square(w) || g.c < 8 || g.m < 8 {
+        return false;
+    }
+    let tiles = h.output.div_ceil(TILE) * w.output.div_ceil(TILE);
+    // Lanes are filled in sixteens either way. The transformed filters are four times as large, so
+    // with few tiles reading them takes longer than multiplying.
+    let (few, plain) = (tiles.div_ceil(16) * POINTS, g.out_len().div_ceil(16) * 9);
+    tiles >= 12 && 3 * few <= 2 * plain
+}
+
+impl Plan {
+    /// `None` if it does not suit, or the sizes overflow.
+    pub fn new(g: &Geometry) -> Option<Plan> {
+        if !suits(g) {
+            return None;
+        }
+        let [d, h, w] = g.axes;
+        let tiles = (h.output.div_ceil(TILE), w.output.div_ceil(TILE));
+        let patch = |a: Span, n: usize| Span { output: n, kernel: 6, stride: TILE, ..a };
+        let mut patches = g.clone();
+        patches.axes = [d, patch(h, tiles.0), patch(w, tiles.1)];
+        let source = Source::new(&patches)?;
+        let room = TOGETHER.max(POINTS * g.c * g.m) / (POINTS * (g.c + g.m));
+        let rows = best_rows(tiles.1, (room / tiles.1).clamp(1, tiles.0), tiles.0);
+        Some(Plan { g: g.clone(), patches, source, tiles, rows })
+    }
+
+    /// `y = follow(conv(x, weights))`
+    pub fn run(
+        &self,
+        isa: Isa,
+        (x, weights): (&[f32], &Weights),
+        follow: &Follow<'_>,
+        y: &mut [f32],
+        cx: &RunCx<'_>,
+    ) -> Result<(), Reason> {
+        let g = &self.g;
+        let (from, to) = (g.c * g.in_len(), g.m * g.out_len());
+        let failure = par::Failure::default();
+        let ns = to.saturating_mul(g.c) / 8;
+        par::chunks_mut(y, to, par::grain(ns), |i, y| {
+            failure.attempt(|| {
+                cx.check()?;
+                let x = &x[i * from..][..from];
+                let follow = follow.channels((i % g.group) * g.m, g.m, i * to, to);
+                let weights = &weights[i % g.group];
+                with_scratch(g.c * self.source.channel, |laid_out| {
+                    self.source.lay_out(isa, &self.patches, x, laid_out);
+                    self.image(isa, laid_out, weights, &follow, y)
+                })
+                .map_err(limit)?
+            });
+        });
+        failure.result()
+    }
+
+    /// One group of one laid-out image: some rows of tiles after the other, or at the same time.
+    fn image(
+        &self,
+        isa: Isa,
+        x: &[f32],
+        weights: &[PackedA],
+        follow: &Follow<'_>,
+        y: &mut [f32],
+    ) -> Result<(), Reason> {
+        let (g, out) = (&self.g, self.g.out_len());
+        let count = self.tiles.0.div_ceil(self.rows);
+        let width = self.rows * TILE * g.axes[2].output;
+        let work = Columns { c: MatMut::new(y, g.m, out, out), width };
+        let ns = POINTS * self.rows * self.tiles.1 * g.c * g.m / 16;
+        let failure = par::Failure::default();
+        par::split(work, count, par::grain(ns), |first, mut part| {
+            let (m, cols) = (part.c.rows(), part.c.cols());
+            for (i, at) in (0..cols).step_by(width).enumerate() {
+                let rows = (first + i) * self.rows..self.tiles.0.min((first + i + 1) * self.rows);
+                let y = part.c.block(0, m, at, width.min(cols - at));
+                failure.attempt(|| self.together(isa, x, weights, follow, rows, y));
+            }
+        });
+        failure.result()
+    }
+
+    /// Some rows of tiles: `y` holds just their outputs.
+    fn together(
+        &self,
+        isa: Isa,
+        x: &[f32],
+        weights: &[PackedA],
+        follow: &Follow<'_>,
+        rows: Range<usize>,
+        y: MatMut<'_, f32>,
+    ) -> Result<(), Reason> {
+        let (c, m, n) = (self.g.c, self.g.m, rows.len() * self.tiles.1);
+        let len = panels_len(isa, n, c).map_err(limit)?;
+        let pitch = n.next_multiple_of(MAX_LANES);
+        let (v_step, step) = (odd_lines(len), odd_lines(m * pitch));
+        with_scratch(POINTS * v_step, |v| {
+            let job = Transform { plan: self, x, rows: &rows, n };
+            job.inputs(isa, MatMut::new(v, POINTS, len, v_step));
+            with_scratch(POINTS * step, |products| {
+                let failure = par::Failure::default();
+                let grain = par::grain(m * c * n / 16);
+                par::chunks_mut(products, step, grain, |p, products| {
+                    failure.attempt(|| {
+                        let y = MatMut::new(products, m, n, pitch);
+                        run_panels(isa, (m, n, c), &weights[p], &v[p * v_step..], y).map_err(limit)
+                    });
+                });
+                failure.result()?;
+                job.outputs(isa, Products { data: products, step, pitch }, follow, y);
+                Ok(())
+            })
+            .map_err(limit)?
+        })
+        .map_err(limit)?
+    }
+}
+
+/// At least `n` elements, in an odd number of cache lines: what stands so far apart for each point
+/// does not fall into the same few sets of the cache.
+fn odd_lines(n: usize) -> usize {
+    (n.div_ceil(16) | 1) * 16
+}
+
+/// The products of each point: matrices [m, tiles] whose rows are `pitch` apart, `step` apart.
+#[derive(Clone, Copy)]
+struct Products<'a> {
+    data: &'a [f32],
+    step: usize,
+    pitch: usize,
+}
+
+/// A number of rows up to twice `wanted` whose tiles fill vectors best.
+fn best_rows(columns: usize, wanted: usize, all: usize) -> usize {
+    let filled = |rows: usize| {
+        let n = rows * columns;
+        n as f64 / n.next_multiple_of(MAX_LANES) as f64
+    };
+    let candidates = wanted..=(2 * wanted).min(all);
+    candidates.max_by(|&a, &b| filled(a).total_cmp(&filled(b)).then(b.cmp(&a))).unwrap_or(wanted)
+}
+
+/// Some rows of tiles between image and points.
+struct Transform<'a> {
+    plan: &'a Plan,
+    x: &'a [f32],
+    rows: &'a Range<usize>,
+    /// Tiles.
+    n: usize,
+}
+
+/// Tiles side by side: the first one's lane, how many, their row and first column.
+type Run = (usize, usize, usize, usize);
+
+impl Transform<'_> {
+    /// The runs of tiles at these lanes, none longer than a vector.
+    fn runs(&self, lanes: Range<usize>, longest: usize) -> impl Iterator<Item = Run> + use<> {
+        let (columns, first) = (self.plan.tiles.1, self.rows.start);
+        let mut lane = lanes.start;
+        std::iter::from_fn(move || {
+            if lane >= lanes.end {
+                return None;
+            }
+            let (row, column) = (lane / columns, lane % columns);
+            let len = (columns - column).min(lanes.end - lane).min(longest);
+            lane += len;
+            Some((lane - len, len, first + row, column))
+        })
+    }
+
+    /// V, point by point, as panels of a right operand [c, tiles].
+    fn inputs(&self, isa: Isa, v: MatMut<'_, f32>) {
+        let c = self.plan.g.c;
+        let mut starts = Vec::new();
+        let mut at = 0;
+        for panel in 0.. {
+            let (lanes, width) = panel_lanes(isa, self.n, panel);
+            if lanes.is_empty() {
+                break;
+            }
+            for channel in 0..c {
+                starts.push((at, channel, lanes.clone()));
+                at += width;
+            }
+        }
+        let grain = par::grain(200 * self.n.div_ceil(16));
+        par::split(Pieces { v, starts: &starts }, starts.len(), grain, |_, mut part| {
+            points(isa, self, &mut part);
+        });
+    }
+
+    /// The outputs from the products of each point.
+    fn outputs(&self, isa: Isa, m: Products<'_>, follow: &Follow<'_>, y: MatMut<'_, f32>) {
+        let (channels, out) = (y.rows(), self.plan.g.out_len());
+        let grain = par::grain(300 * self.n.div_ceil(16));
+        par::split(y, channels, grain, |first, mut y| {
+            for i in 0..y.rows() {
+                let channel = first + i;
+                let follow = follow.channels(channel, 1, channel * out, out);
+                let m = Products { data: &m.data[channel * m.pitch..], ..m };
+                finish(isa, self, m, &follow, y.row(i));
+            }
+        });
+    }
+}
+
+/// Columns of V, cut where a channel of a panel begins.
+struct Pieces<'a> {
+    v: MatMut<'a, f32>,
+    starts: &'a [(usize, usize, Range<usize>)],
+}
+
+impl par::Split for Pieces<'_> {
+    fn split(self, at: usize) -> (Self, Self) {
+        let (left, right) = self.starts.split_at(at);
+        let first = left.first().map_or(0, |s| s.0);
+        let middle = right.first().map_or(self.v.cols(), |s| s.0 - first);
+        let (a, b) = self.v.split_cols(middle);
+        (Pieces { v: a, starts: left }, Pieces { v: b, starts: right })
+    }
+}
+
+crate::simd_fn! {
+    /// Bᵀ d B of every tile and channel of a piece.
+    fn points(s: S, job: &Transform<'_>, part: &mut Pieces<'_>) {
+        let (source, first) = (&job.plan.source, part.starts.first().map_or(0, |s| s.0));
+        for (start, channel, lanes) in part.starts {
+            let x = &job.x[channel * source.channel..][..source.channel];
+            for (lane, _, row, column) in job.runs(lanes.clone(), S::LANES) {
+                let at = row * source.pitch[1] + column;
+                let mut d = [[s.zero(); 6]; 6];
+                for i in 0..6 {
+                    for j in 0..6 {
+                        d[i][j] = s.load_partial(&x[source.taps[i * 6 + j] + at..], 0.0);
+                    }
+                }
+                for j in 0..6 {
+                    let t = b_transposed(s, [d[0][j], d[1][j], d[2][j], d[3][j], d[4][j], d[5][j]]);
+                    for i in 0..6 {
+                        d[i][j] = t[i];
+                    }
+                }
+                // What a vector writes too much, the next run or channel overwrites.
+                let to = start - first + lane - lanes.start;
+                for i in 0..6 {
+                    let t = b_transposed(s, d[i]);
+                    for j in 0..6 {
+                        t[j].store_partial(&mut part.v.row(i * 6 + j)[to..]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn b_transposed<S: Simd>(s: S, d: [S::F32; 6]) -> [S::F32; 6] {
+    let (two, four, five) = (s.splat(2.0), s.splat(4.0), s.splat(-5.0));
+    let (a, b) = (d[4] - four * d[2], d[3] - four * d[1]);
+    let (e, f) = (d[4] - d[2], two * (d[3] - d[1]));
+    [
+        four.mul_add(d[0], five.mul_add(d[2], d[4])),
+        a + b,
+        a - b,
+        e + f,
+        e - f,
+        four.mul_add(d[1], five.mul_add(d[3], d[5])),
+    ]
+}
+
+#[inline(always)]
+fn a_transposed<S: Simd>(s: S, m: [S::F32; 6]) -> [S::F32; 4] {
+    let (two, four, eight) = (s.splat(2.0), s.splat(4.0), s.splat(8.0));
+    let (a, b, c, d) = (m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]);
+    [m[0] + a + c, two.mul_add(d, b), four.mul_add(c, a), eight.mul_add(d, b) + m[5]]
+}
+
+crate::simd_fn! {
+    /// Aᵀ M A of every tile of one output channel, and what follows it.
+    fn finish(
+        s: S,
+        job: &Transform<'_>,
+        products: Products<'_>,
+        follow: &Follow<'_>,
+        y: &mut [f32],
+    ) {
+        let Products { data, step, .. } = products;
+        let [_, h, w] = job.plan.g.axes.map(|a| a.output);
+        let top = job.rows.start * TILE;
+        let bias = s.splat(follow.bias.map_or(0.0, |b| b[0]));
+        for (lane, len, row, column) in job.runs(0..job.n, S::LANES) {
+            let mut m = [[s.zero(); 6]; 6];
+            for i in 0..6 {
+                for j in 0..6 {
+                    m[i][j] = s.load_partial(&data[(i * 6 + j) * step + lane..], 0.0);
+                }
+            }
+            let mut half = [[s.zero(); 6]; 4];
+            for j in 0..6 {
+                let t = a_transposed(s, [m[0][j], m[1][j], m[2][j], m[3][j], m[4][j], m[5][j]]);
+                for i in 0..4 {
+                    half[i][j] = t[i];
+                }
+            }
+            let left = column * TILE;
+            let cols = (len * TILE).min(w - left);
+            for i in 0..TILE.min(h - row * TILE) {
+                let t = a_transposed(s, half[i]);
+                let mut lanes = [[0f32; MAX_LANES]; TILE];
+                for j in 0..TILE {
+                    (t[j] + bias).store(&mut lanes[j]);
+                }
+                let mut line = [0f32; TILE * MAX_LANES];
+                for (t, line) in line.as_chunks_mut::<TILE>().0.iter_mut().enumerate() {
+                    *line = [lanes[0][t], lanes[1][t], lanes[2][t], lanes[3][t]];
+                }
+                let r = row * TILE + i;
+                let y = &mut y[(r - top) * w + left..][..cols];
+                match follow.residual {
+                    Some(x) => {
+                        let x = &x[r * w + left..][..cols];
+                        y.iter_mut().zip(line.iter().zip(x)).for_each(|(y, (a, b))| *y = a + b);
+                    }
+                    None => y.copy_from_slice(&line[..cols]),
+                }
+                follow.activation.apply_slice(s, y);
+            }
+        }
+    }
+}
