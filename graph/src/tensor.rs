@@ -4,7 +4,7 @@
 //! borrowed from a `Bytes` (a mapped model file). Borrowed bytes that are misaligned for a type
 //! are copied once, on the first typed access; reading them as bytes never copies.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -28,9 +28,105 @@ pub fn try_buffer(bytes: usize) -> Result<Buffer, Reason> {
     bytemuck::allocation::try_zeroed_vec(bytes.div_ceil(64)).map_err(|()| Reason::no_memory(bytes))
 }
 
+/// Memory that tensors leave behind when they are dropped, for the tensors after them. It keeps
+/// no more than it was allowed to.
+#[derive(Default)]
+pub struct Spare(Mutex<Idle>);
+
+#[derive(Default)]
+struct Idle {
+    /// In the order in which they came.
+    buffers: Vec<Buffer>,
+    bytes: usize,
+    limit: usize,
+}
+
+/// Bytes below which an allocator is as good.
+const SPARED: usize = 16 << 10;
+
+impl Spare {
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Allows it to keep this many bytes, if it was not allowed more before.
+    pub fn allow(&self, bytes: usize) {
+        let mut idle = self.lock();
+        idle.limit = idle.limit.max(bytes);
+    }
+
+    /// A tensor whose memory comes back here; its content is arbitrary.
+    ///
+    /// # Errors
+    /// The size overflows, or the machine has no memory for it.
+    pub fn tensor(self: &Arc<Spare>, dtype: DType, shape: &[usize]) -> Result<Tensor, Reason> {
+        let bytes = size_in_bytes(dtype, shape)?;
+        if bytes < SPARED {
+            return Tensor::try_zeros(dtype, shape);
+        }
+        let lines = bytes.div_ceil(64);
+        let mut idle = self.lock();
+        // The smallest that is large enough and not far too large.
+        let fits = |(_, b): &(usize, &Buffer)| (lines..=2 * lines).contains(&b.len());
+        let best = idle.buffers.iter().enumerate().filter(fits).min_by_key(|(_, b)| b.len());
+        let found = best.map(|(i, _)| i).map(|i| idle.buffers.remove(i));
+        idle.bytes -= found.as_ref().map_or(0, |buffer| buffer.len() * 64);
+        drop(idle);
+        let lines = match found {
+            Some(buffer) => buffer,
+            // A little more than needed, so that slowly growing shapes find it large enough.
+            None => try_buffer(bytes.saturating_add(bytes / 8))?,
+        };
+        let owned = Owned { lines, home: Arc::downgrade(self) };
+        Ok(Tensor { dtype, shape: shape.into(), data: Data::Own(Arc::new(owned)) })
+    }
+
+    fn keep(&self, buffer: Buffer) {
+        let mut idle = self.lock();
+        idle.bytes += buffer.len() * 64;
+        idle.buffers.push(buffer);
+        let mut gone = Vec::new();
+        while idle.bytes > idle.limit.saturating_add(idle.limit / 8) {
+            let oldest = idle.buffers.remove(0);
+            idle.bytes -= oldest.len() * 64;
+            gone.push(oldest);
+        }
+        drop(idle);
+    }
+}
+
+/// A tensor's own memory.
+struct Owned {
+    lines: Buffer,
+    /// Where it goes when nobody needs it any more.
+    home: Weak<Spare>,
+}
+
+impl From<Buffer> for Owned {
+    fn from(lines: Buffer) -> Owned {
+        Owned { lines, home: Weak::new() }
+    }
+}
+
+impl Clone for Owned {
+    fn clone(&self) -> Owned {
+        self.lines.clone().into()
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if self.lines.len() * 64 >= SPARED
+            && let Some(home) = self.home.upgrade()
+        {
+            home.keep(std::mem::take(&mut self.lines));
+        }
+    }
+}
+
 #[derive(Clone)]
 enum Data {
-    Own(Arc<Buffer>),
+    Own(Arc<Owned>),
     Borrowed { bytes: Bytes, aligned: Arc<OnceLock<Buffer>> },
 }
 
@@ -46,7 +142,11 @@ impl Tensor {
     /// Zeros; `Err` if the size overflows or the machine has no memory for it.
     pub fn try_zeros(dtype: DType, shape: &[usize]) -> Result<Tensor, Reason> {
         let bytes = size_in_bytes(dtype, shape)?;
-        Ok(Tensor { dtype, shape: shape.into(), data: Data::Own(Arc::new(try_buffer(bytes)?)) })
+        Ok(Tensor {
+            dtype,
+            shape: shape.into(),
+            data: Data::Own(Arc::new(try_buffer(bytes)?.into())),
+        })
     }
 
     /// A tensor over `buffer`, whose first bytes become the elements as they are.
@@ -60,7 +160,7 @@ impl Tensor {
                 buffer.len() * 64
             ));
         }
-        Ok(Tensor { dtype, shape: shape.into(), data: Data::Own(Arc::new(buffer)) })
+        Ok(Tensor { dtype, shape: shape.into(), data: Data::Own(Arc::new(buffer.into())) })
     }
 
     /// A tensor whose elements are `bytes` (little-endian, packed), without a copy.
@@ -160,7 +260,7 @@ impl Tensor {
     /// The elements as bytes, little-endian, packed; may be misaligned for the dtype.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.data {
-            Data::Own(lines) => &bytemuck::cast_slice(lines.as_slice())[..self.byte_len()],
+            Data::Own(own) => &bytemuck::cast_slice(own.lines.as_slice())[..self.byte_len()],
             Data::Borrowed { bytes, .. } => bytes,
         }
     }
@@ -176,10 +276,10 @@ impl Tensor {
             let bytes = self.as_bytes();
             let mut lines: Buffer = bytemuck::zeroed_vec(bytes.len().div_ceil(64));
             bytemuck::cast_slice_mut(&mut lines)[..bytes.len()].copy_from_slice(bytes);
-            self.data = Data::Own(Arc::new(lines));
+            self.data = Data::Own(Arc::new(lines.into()));
         }
         match &mut self.data {
-            Data::Own(lines) => Arc::make_mut(lines),
+            Data::Own(own) => &mut Arc::make_mut(own).lines,
             Data::Borrowed { .. } => unreachable!("made own above"),
         }
     }
@@ -210,7 +310,9 @@ impl Tensor {
         assert_eq!(size_of::<W>(), self.dtype.size(), "width asked for and width held");
         let len = self.byte_len();
         match &self.data {
-            Data::Own(lines) => bytemuck::cast_slice(&bytemuck::cast_slice::<_, u8>(lines)[..len]),
+            Data::Own(own) => {
+                bytemuck::cast_slice(&bytemuck::cast_slice::<_, u8>(&own.lines)[..len])
+            }
             Data::Borrowed { bytes, aligned } => {
                 bytemuck::try_cast_slice(bytes).unwrap_or_else(|_| {
                     let lines = aligned.get_or_init(|| {
@@ -236,7 +338,7 @@ impl Tensor {
     /// Gives the memory back for reuse, if nobody else holds it and it is the tensor's own.
     pub fn into_buffer(self) -> Option<Buffer> {
         match self.data {
-            Data::Own(lines) => Arc::try_unwrap(lines).ok(),
+            Data::Own(own) => Some(std::mem::take(&mut Arc::try_unwrap(own).ok()?.lines)),
             Data::Borrowed { .. } => None,
         }
     }
@@ -244,7 +346,7 @@ impl Tensor {
     /// Whether writing needs no copy: the memory is the tensor's own and nobody shares it.
     pub fn is_unique(&mut self) -> bool {
         match &mut self.data {
-            Data::Own(lines) => Arc::get_mut(lines).is_some(),
+            Data::Own(own) => Arc::get_mut(own).is_some(),
             Data::Borrowed { .. } => false,
         }
     }
@@ -347,6 +449,21 @@ mod tests {
         assert!(Tensor::try_zeros(DType::F32, &[usize::MAX, 2]).is_err());
         assert!(Tensor::try_zeros(DType::F64, &[1 << 59]).is_err());
         assert!(Tensor::from_bytes(DType::F32, &[2], Bytes::from_static(&[0; 7])).is_err());
+    }
+
+    #[test]
+    fn dropped_memory_is_used_again_within_the_limit() {
+        let spare = Arc::new(Spare::default());
+        let at = |t: &Tensor| t.as_bytes().as_ptr();
+        spare.allow(1 << 20);
+        let t = spare.tensor(DType::F32, &[1000, 200]).unwrap();
+        let (place, shared) = (at(&t), t.clone());
+        drop(t);
+        assert_ne!(at(&spare.tensor(DType::F32, &[1000, 200]).unwrap()), place);
+        drop(shared);
+        assert_eq!(at(&spare.tensor(DType::F32, &[1000, 210]).unwrap()), place);
+        drop(spare.tensor(DType::F32, &[1000, 1000]).unwrap());
+        assert!(spare.lock().bytes <= (1 << 20) + (1 << 17));
     }
 
     #[test]

@@ -9,9 +9,45 @@ use std::cell::RefCell;
 struct Line([u8; 64]);
 
 /// Owned memory aligned to 64 bytes, seen as a slice of any plain type.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Buffer {
-    lines: Vec<Line>,
+    memory: Memory,
+}
+
+/// Where a buffer lies.
+enum Memory {
+    Lines(Vec<Line>),
+    /// Pages of 2 MiB where the system has them: a first touch of each page of 4 KiB costs more
+    /// than packing what goes there.
+    #[cfg(target_os = "linux")]
+    Pages(memmap2::MmapMut),
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::Lines(Vec::new())
+    }
+}
+
+/// Bytes from which on a buffer is made of large pages.
+#[cfg(target_os = "linux")]
+const LARGE: usize = 2 << 20;
+
+impl Memory {
+    /// This many cache lines, all zero.
+    fn zeroed(lines: usize) -> Result<Memory, String> {
+        #[cfg(target_os = "linux")]
+        if let Some(bytes) = lines.checked_mul(64).filter(|&bytes| bytes >= LARGE)
+            && let Ok(pages) = memmap2::MmapMut::map_anon(bytes)
+        {
+            // A system without large pages does as well with small ones.
+            let _ = pages.advise(memmap2::Advice::HugePage);
+            return Ok(Memory::Pages(pages));
+        }
+        bytemuck::allocation::try_zeroed_vec(lines)
+            .map(Memory::Lines)
+            .map_err(|()| format!("no memory for a buffer of {} bytes", lines.saturating_mul(64)))
+    }
 }
 
 impl Buffer {
@@ -20,38 +56,42 @@ impl Buffer {
     /// # Errors
     /// The memory cannot be had.
     pub fn zeroed<T: Pod>(len: usize) -> Result<Buffer, String> {
-        let mut buffer = Buffer::default();
-        buffer.grow::<T>(len)?;
-        Ok(buffer)
-    }
-
-    /// Makes room for `len` elements of `T`; what was there stays.
-    fn grow<T: Pod>(&mut self, len: usize) -> Result<(), String> {
         let lines = len.checked_mul(size_of::<T>()).map(|bytes| bytes.div_ceil(64));
         let lines = lines.ok_or_else(|| format!("a buffer of {len} elements is too large"))?;
-        if let Some(more) = lines.checked_sub(self.lines.len()) {
-            let failed =
-                |_| format!("no memory for a buffer of {} bytes", lines.saturating_mul(64));
-            self.lines.try_reserve_exact(more).map_err(failed)?;
-            self.lines.resize(lines, Line::zeroed());
+        Ok(Buffer { memory: Memory::zeroed(lines)? })
+    }
+
+    /// Makes room for `len` elements of `T`; what was there is gone if there was too little.
+    fn grow<T: Pod>(&mut self, len: usize) -> Result<(), String> {
+        if self.as_slice::<T>().len() < len {
+            *self = Buffer::default();
+            *self = Buffer::zeroed::<T>(len)?;
         }
         Ok(())
     }
 
     /// All of it; as many elements as whole cache lines hold.
     pub fn as_slice<T: Pod>(&self) -> &[T] {
-        bytemuck::cast_slice(&self.lines)
+        match &self.memory {
+            Memory::Lines(lines) => bytemuck::cast_slice(lines),
+            #[cfg(target_os = "linux")]
+            Memory::Pages(pages) => bytemuck::cast_slice(pages),
+        }
     }
 
     /// All of it; as many elements as whole cache lines hold.
     pub fn as_mut_slice<T: Pod>(&mut self) -> &mut [T] {
-        bytemuck::cast_slice_mut(&mut self.lines)
+        match &mut self.memory {
+            Memory::Lines(lines) => bytemuck::cast_slice_mut(lines),
+            #[cfg(target_os = "linux")]
+            Memory::Pages(pages) => bytemuck::cast_slice_mut(pages),
+        }
     }
 }
 
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Buffer({} bytes)", self.lines.len() * 64)
+        write!(f, "Buffer({} bytes)", self.as_slice::<u8>().len())
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use rinfer_graph::backend::{Backend, Memory, NodeError, NodeEvent, Program, Region, RunCx};
-use rinfer_graph::tensor::Buffer;
+use rinfer_graph::tensor::{Buffer, Spare};
 use rinfer_graph::{
     Fact, Graph, Kind, Node, NodeId, Reason, Tensor, Type, Value, ValueId, invalid, unsupported,
 };
@@ -65,6 +65,7 @@ impl Backend for CpuBackend {
             pool: self.pool.clone(),
             plans: Mutex::default(),
             arenas: Arenas::default(),
+            spare: Arc::default(),
         }))
     }
 }
@@ -228,6 +229,8 @@ struct CpuProgram {
     pool: Pool,
     plans: Mutex<Plans>,
     arenas: Arenas,
+    /// Outputs that the caller has dropped.
+    spare: Arc<Spare>,
 }
 
 /// Plans by where they start and the shapes that they were made for.
@@ -293,6 +296,7 @@ impl CpuProgram {
                 let text = format!("the run would take {bytes} bytes, the limit is {}", cx.memory);
                 return Err(Reason::new(Kind::Limit, text).into());
             }
+            self.spare.allow(plan.outputs);
             let mut slots = self.arenas.take(&plan)?;
             let result = self.run_plan(&plan, &mut env, &mut slots, cx);
             self.arenas.give_back(&plan, slots);
@@ -402,7 +406,7 @@ impl CpuProgram {
             None if matches!(out.place, Place::Input(_)) => {
                 Err(invalid!("the memory of an input is still shared"))
             }
-            None => Tensor::try_zeros(out.dtype, &out.sizes),
+            None => self.spare.tensor(out.dtype, &out.sizes),
         }
     }
 

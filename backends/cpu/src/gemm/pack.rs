@@ -354,7 +354,7 @@ impl Side for Right {
 }
 
 /// A constant operand, copied into panels for one instruction set.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Packed<D> {
     data: Buffer,
     shape: Shape,

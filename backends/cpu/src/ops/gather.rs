@@ -57,11 +57,15 @@ pub(super) fn compile(op: &Gather, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let sizes = cx.sizes(0)?;
     let axis = op.axis.resolve(sizes.len())?;
     let (n, inner) = (sizes[axis], sizes[axis + 1..].iter().product());
-    let dtype = cx.dtype(0)?;
+    let (dtype, size) = (cx.dtype(0)?, cx.dtype(0)?.size());
     with_width!(dtype, W => Ok(Kernel::new(move |args| {
         let at = positions(args.input(1)?, n)?;
-        let x = args.input(0)?.as_bits::<W>();
-        gather_rows(args.cx, x, (n, inner), &at, args.outputs[0].as_mut_bits())
+        let (x, y) = (args.input(0)?, &mut args.outputs[0]);
+        if inner > 1 {
+            // Bytes: a few rows of a mapped table must not cost a copy of all to align it.
+            return gather_rows(args.cx, x.as_bytes(), (n, inner * size), &at, y.as_mut_bytes());
+        }
+        gather_rows(args.cx, x.as_bits::<W>(), (n, inner), &at, y.as_mut_bits())
     })), else Err(invalid!("{dtype} does not move by itself")))
 }
 
@@ -158,20 +162,34 @@ pub(super) fn compile_nd(op: &GatherND, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let batch = op.batch_dims;
     let per_batch: usize = outer[batch..].iter().product();
     let inner: usize = sizes[batch + tuple..].iter().product();
-    let dtype = cx.dtype(0)?;
+    let (dtype, size) = (cx.dtype(0)?, cx.dtype(0)?.size());
     with_width!(dtype, W => Ok(Kernel::new(move |args| {
         if args.outputs[0].is_empty() {
             // Indices into an axis of size 0 are wrong all the same.
             return tuple_offsets(&sizes, tuple, (batch, per_batch), args.input(1)?).map(drop);
         }
         let at = tuple_offsets(&sizes, tuple, (batch, per_batch), args.input(1)?)?;
-        let x = args.input(0)?.as_bits::<W>();
-        by_rows(args.cx, args.outputs[0].as_mut_bits::<W>(), inner, |rows, y| {
-            for (row, y) in rows.zip(y.chunks_mut(inner)) {
-                y.copy_from_slice(&x[at[row]..][..inner]);
-            }
-        })
+        let (x, y) = (args.input(0)?, &mut args.outputs[0]);
+        if inner > 1 {
+            return pick(args.cx, x.as_bytes(), &at, (size, inner * size), y.as_mut_bytes());
+        }
+        pick(args.cx, x.as_bits::<W>(), &at, (1, 1), y.as_mut_bits())
     })), else Err(invalid!("{dtype} does not move by itself")))
+}
+
+/// Copies the slices of `len` words that begin `at` elements of `unit` words into `x`.
+fn pick<W: Word>(
+    cx: &RunCx<'_>,
+    x: &[W],
+    at: &[usize],
+    (unit, len): (usize, usize),
+    y: &mut [W],
+) -> Result<(), Reason> {
+    by_rows(cx, y, len, |rows, y| {
+        for (row, y) in rows.zip(y.chunks_mut(len)) {
+            y.copy_from_slice(&x[at[row] * unit..][..len]);
+        }
+    })
 }
 
 #[cfg(test)]
