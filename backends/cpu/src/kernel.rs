@@ -135,8 +135,9 @@ impl<'a> Cx<'a> {
         i < self.node.outputs.len()
     }
 
-    /// Input `i` made ready once by `pack` and kept for as long as the program lives, if it is a
-    /// weight (a constant of the graph, the same in every plan); `None` if it is not.
+    /// Input `i` made ready once by `pack`, if its content is known: kept for as long as the program
+    /// lives if it is a weight (a constant of the graph, the same in every plan), for as long as
+    /// the plan does if the plan computed it ahead. `None` if it is not known.
     ///
     /// `kind` tells apart different forms of the same weight and type.
     pub fn packed<T: Any + Send + Sync>(
@@ -146,7 +147,10 @@ impl<'a> Cx<'a> {
         pack: impl FnOnce(&Tensor) -> Result<T, Reason>,
     ) -> Result<Option<Arc<T>>, Reason> {
         let Some(id) = self.node.inputs.get(i).copied().flatten() else { return Ok(None) };
-        let Some(tensor) = self.packs.weight(id) else { return Ok(None) };
+        let Some(tensor) = self.packs.weight(id) else {
+            let known = self.opt(i).and_then(Fact::tensor);
+            return known.map(|tensor| pack(tensor).map(Arc::new)).transpose();
+        };
         self.packs.get_or_pack(id, kind, || pack(tensor)).map(Some)
     }
 

@@ -6,12 +6,12 @@
 
 use super::{Job, Mask, MaskData, Place};
 use crate::gemm::Panels;
-use crate::gemm::tile::{Start, Store, tile, tile_rows, tile_vectors};
+use crate::gemm::tile::{Start, Store, tile, tile_vectors};
 use crate::math::{exp, tanh};
 use crate::pool::with_scratch;
 use crate::simd::{F32s, I32s, Isa, MAX_LANES, Mask as _, MatMut, Simd};
 
-/// Keys in a block, rounded to whole panels: scores and outputs of a block stay in L1.
+/// Keys in a block, at most, whole panels of them: scores and outputs of a block stay in L1.
 const KEYS: usize = 128;
 
 /// Packed operands of one head.
@@ -58,7 +58,6 @@ crate::simd_fn! {
         let lanes = packed.q.plan().lanes(p);
         let width = lanes.len().next_multiple_of(S::LANES);
         let block = Block { place, first: lanes.start, count: lanes.len(), width };
-        let rows = tile_rows::<S>();
         debug_assert!(width <= tile_vectors::<S>() * S::LANES);
         let (scores, rest) = scratch.split_at_mut(KEYS * width);
         let (staged, rest) = rest.split_at_mut(KEYS * width);
@@ -69,29 +68,34 @@ crate::simd_fn! {
         out.fill(0.0);
         let q = packed.q.steps(p, 0..job.head);
         let seen = job.seen(place.batch, lanes.start, lanes.end);
-        let mut at = seen.start / rows * rows;
-        while at < seen.end {
-            let end = (at + KEYS / rows * rows).min(seen.end);
-            let keys = at..end;
-            let scores = &mut scores[..keys.len() * width];
+        let keys = packed.k.plan();
+        let mut next = if seen.is_empty() { keys.count() } else { keys.panel_of(seen.start) };
+        while next < keys.count() && keys.lanes(next).start < seen.end {
+            let at = keys.lanes(next).start;
+            let end = (at + KEYS).min(seen.end);
             let store = Store { alpha: job.scale, start: Start::Zero, clip: None };
             let mut row = at;
             while row < end {
-                let panel = packed.k.plan().lanes(row / rows);
-                let k = packed.k.steps(row / rows, 0..job.head);
-                // The last panel that is seen may reach beyond the keys: it is computed whole.
-                let n = panel.len().min(KEYS);
+                let n = keys.lanes(next).len();
+                let k = packed.k.steps(next, 0..job.head);
                 if row + n <= end {
                     let part = &mut scores[(row - at) * width..][..n * width];
                     tile(s, k, q, &mut MatMut::new(part, n, width, width), store);
+                } else if end < seen.end {
+                    // A whole panel of what is seen: the first of the next block.
+                    break;
                 } else {
+                    // The last panel that is seen may reach beyond the keys: computed whole.
                     let part = &mut staged[..n * width];
                     tile(s, k, q, &mut MatMut::new(part, n, width, width), store);
                     let keep = (end - row) * width;
                     scores[(row - at) * width..][..keep].copy_from_slice(&part[..keep]);
                 }
                 row += n;
+                next += 1;
             }
+            let end = row.min(end);
+            let (keys, scores) = (at..end, &mut scores[..(end - at) * width]);
             if job.softcap > 0.0 {
                 cap(s, job.softcap, scores);
             }
@@ -107,7 +111,6 @@ crate::simd_fn! {
                 tile(s, v, scores, &mut MatMut::new(part, lanes.len(), width, width), store);
                 panel += 1;
             }
-            at = end;
         }
         finish(s, block, sum, out, y);
     }

@@ -30,14 +30,16 @@ use tile::{Shape, Start, Store};
 /// Steps of `k` that tiles take before the next block. Each block reads and writes C once more,
 /// which costs more than panels of B that stay in L2 instead of L1.
 const STEPS: usize = 1024;
-/// Elements of A in one block: they stay in L2.
-const BLOCK_A: usize = 96 * 1024;
-/// Elements of A packed on the way, at a time; of B too if threads share it.
+/// Elements of A in one block, about: they stay in L2.
+const BLOCK_A: usize = 160 * 1024;
+/// Elements of A or B packed on the way, at a time, by all threads together.
 const CHUNK: usize = 2 * 1024 * 1024;
 /// Elements of B that a thread packs for itself, at a time: they stay in L2.
 const OWN: usize = 128 * 1024;
 /// Operations worth handing to another thread.
 const PIECE_FLOPS: usize = 1_500_000;
+/// Elements of B worth handing to another thread.
+const PIECE_READ: usize = 100_000;
 /// Most rows for which B is read as it lies in memory.
 const THIN: usize = 8;
 
@@ -236,24 +238,39 @@ impl<'a> Gemm<'a> {
     fn each_left(
         &self,
         isa: Isa,
-        mut c: MatMut<'_, f32>,
-        f: impl Fn(Panels<'_>, usize, MatMut<'_, f32>) -> Result<(), String>,
+        c: MatMut<'_, f32>,
+        f: impl Fn(Panels<'_>, usize, MatMut<'_, f32>) -> Result<(), String> + Sync,
     ) -> Result<(), String> {
         let a = match self.a {
             Lhs::Packed(a) => return f(a.panels(isa, self.m, self.k)?, 0, c),
             Lhs::Plain(a) => a,
         };
         let shape = Shape::of(isa);
-        let rows = chunk(CHUNK, self.k, shape.rows);
-        for first in (0..self.m).step_by(rows) {
-            let m = rows.min(self.m - first);
-            let plan = PanelPlan::new::<Left>(shape, m, self.k);
+        let pack = |first: usize, c: MatMut<'_, f32>| {
+            let plan = PanelPlan::new::<Left>(shape, c.rows(), self.k);
             with_scratch(plan.len()?, |packed| {
                 plan.pack(isa, a.from(first, 0), packed);
-                f(plan.view(packed), first, c.block(first, m, 0, self.n))
-            })??;
-        }
-        Ok(())
+                f(plan.view(packed), first, c)
+            })?
+        };
+        // Blocks that stay where they were packed, each thread its own, if there are enough.
+        let own = chunk(BLOCK_A, self.k.min(STEPS), shape.rows);
+        let apart = self.m.div_ceil(own) >= 4 * par::threads() || par::threads() == 1;
+        let rows = if apart { own } else { chunk(CHUNK, self.k, shape.rows) };
+        let work = 2usize.saturating_mul(rows).saturating_mul(self.n).saturating_mul(self.k);
+        let count = self.m.div_ceil(rows);
+        let grain = if apart { PIECE_FLOPS.div_ceil(work.max(1)) } else { count };
+        let failed = OnceLock::new();
+        par::split(Rows { c, height: rows }, count, grain, |first, mut part| {
+            let (all, cols) = (part.c.rows(), part.c.cols());
+            for at in (0..all).step_by(rows) {
+                let c = part.c.block(at, rows.min(all - at), 0, cols);
+                if let Err(e) = pack(first * rows + at, c) {
+                    failed.get_or_init(|| e);
+                }
+            }
+        });
+        failed.into_inner().map_or(Ok(()), Err)
     }
 
     /// Packs B in chunks of columns, by `pack(first column, plan, memory)`: each thread its own if
@@ -313,6 +330,20 @@ impl par::Split for Columns<'_> {
     }
 }
 
+/// A matrix that is cut by rows, `height` to an item.
+struct Rows<'a> {
+    c: MatMut<'a, f32>,
+    height: usize,
+}
+
+impl par::Split for Rows<'_> {
+    fn split(self, at: usize) -> (Self, Self) {
+        let at = at.saturating_mul(self.height).min(self.c.rows());
+        let (a, b) = self.c.split_rows(at);
+        (Rows { c: a, height: self.height }, Rows { c: b, height: self.height })
+    }
+}
+
 /// Rows and columns of C that two sets of panels make.
 struct Job<'a> {
     isa: Isa,
@@ -328,9 +359,12 @@ impl Job<'_> {
     /// Computes all of it, on as many threads as it is worth.
     fn share(&self, c: MatMut<'_, f32>) {
         let flops = 2usize.saturating_mul(c.rows()).saturating_mul(c.cols());
+        let (flops, read) =
+            (flops.saturating_mul(self.gemm.k), c.cols().saturating_mul(self.gemm.k));
         let pieces = match par::threads() {
             1 => 1,
-            t => (flops.saturating_mul(self.gemm.k) / PIECE_FLOPS).clamp(1, 4 * t),
+            // Few rows take as long as B takes to be read.
+            t => (flops / PIECE_FLOPS).max(read / PIECE_READ).clamp(1, 4 * t),
         };
         self.cut((0..self.a.plan().count(), 0..self.b.plan().count()), c, pieces);
     }
@@ -404,7 +438,8 @@ crate::simd_fn! {
         // With one panel of A there is nothing to keep B for: it is read in one run.
         let blocks = if a.plan().count() == 1 { 1 } else { k.div_ceil(STEPS).max(1) };
         let steps = k.div_ceil(blocks).max(1);
-        let together = (BLOCK_A / (steps * tile::tile_rows::<S>())).max(1);
+        let block = (c.rows() * steps).div_ceil(BLOCK_A).max(1);
+        let together = rows.len().div_ceil(block).max(1);
         let finish = job.needs_finish();
         let mut k0 = 0;
         loop {

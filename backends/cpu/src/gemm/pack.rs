@@ -1,11 +1,11 @@
 //! Panels: a matrix copied into the order in which tiles read it.
 //!
 //! A (m × k) is cut into panels of tile rows, B (k × n) into panels of tile columns; a panel holds
-//! its lanes side by side for each step of `k`: `[k][width]`. The last panel of A is as wide as
-//! what is left, that of B is rounded up to whole vectors with zeros.
+//! its lanes side by side for each step of `k`: `[k][width]`. Panels of A are as even as they can
+//! be; the last panel of B is what is left, rounded up to whole vectors with zeros.
 
 use super::tile::Shape;
-use crate::par;
+use crate::par::{self, Split};
 use crate::pool::{Buffer, with_scratch};
 use crate::simd::{F32s, Isa, MAX_LANES};
 use std::ops::Range;
@@ -78,8 +78,12 @@ pub(crate) struct PanelPlan {
     pub extent: usize,
     /// Steps.
     pub k: usize,
-    /// Width of a full panel.
+    /// Width of the first panels.
     width: usize,
+    /// How many have that width; those after are narrower by one.
+    wide: usize,
+    /// Number of panels.
+    count: usize,
     /// What the width of the last panel is rounded up to.
     round: usize,
 }
@@ -89,7 +93,14 @@ impl PanelPlan {
     pub fn new<D: Side>(shape: Shape, rows: usize, cols: usize) -> Self {
         let (extent, k) = D::lanes_and_steps(rows, cols);
         let (width, round) = D::width(shape);
-        PanelPlan { extent, k, width, round }
+        let count = extent.div_ceil(width);
+        if !D::EVEN || count == 0 {
+            return PanelPlan { extent, k, width, wide: usize::MAX, count, round };
+        }
+        // A last panel of one or two lanes would read the other side as a full one does.
+        let width = extent.div_ceil(count);
+        let wide = extent - (width - 1) * count;
+        PanelPlan { extent, k, width, wide, count, round }
     }
 
     /// Elements of all panels.
@@ -102,36 +113,60 @@ impl PanelPlan {
 
     /// Number of panels.
     pub fn count(&self) -> usize {
-        self.extent.div_ceil(self.width)
+        self.count
+    }
+
+    /// The first lane of panel `p`.
+    #[inline(always)]
+    fn start(&self, p: usize) -> usize {
+        (p * self.width - p.saturating_sub(self.wide)).min(self.extent)
     }
 
     /// The lanes in panel `p`.
+    #[inline(always)]
     pub fn lanes(&self, p: usize) -> Range<usize> {
-        p * self.width..((p + 1) * self.width).min(self.extent)
+        self.start(p)..self.start(p + 1)
+    }
+
+    /// The panel that holds a lane.
+    pub fn panel_of(&self, lane: usize) -> usize {
+        match lane.checked_sub(self.wide.saturating_mul(self.width)) {
+            Some(beyond) => self.wide + beyond / (self.width - 1).max(1),
+            None => lane / self.width,
+        }
     }
 
     /// The width panel `p` is stored with.
+    #[inline(always)]
     pub fn stored(&self, p: usize) -> usize {
         self.lanes(p).len().next_multiple_of(self.round)
     }
 
-    /// Fills `dst` with `fill(panel, its memory)`, a few panels at a time.
+    /// Fills `dst` with `fill(panels, their memory)`, a few panels at a time.
     fn fill(&self, dst: &mut [f32], fill: impl Fn(Range<usize>, &mut [f32]) + Sync) {
         let panel = self.width.saturating_mul(self.k).max(1);
-        // Storage order and panel order cross: several panels together read longer runs.
-        let group = 8.min(self.count().div_ceil(par::threads())).max(1);
-        let grain = par::grain(group * panel / 4);
-        par::chunks_mut(dst, group * panel, grain, |i, dst| {
-            fill(i * group..((i + 1) * group).min(self.count()), dst);
+        // Storage order and panel order cross: several panels together read longer runs. More of
+        // them would meet in the same sets of the cache.
+        const GROUP: usize = 8;
+        let share = Share { plan: *self, panels: 0..self.count, dst };
+        let grain = par::grain(panel / 4).min(GROUP);
+        par::split(share, self.count, grain, |_, mut share| {
+            while !share.panels.is_empty() {
+                let few = GROUP.min(share.panels.len());
+                let (now, later) = share.split(few);
+                fill(now.panels, now.dst);
+                share = later;
+            }
         });
     }
 
     /// Calls `fill(panel, its memory)` for each panel.
     pub fn each(&self, dst: &mut [f32], fill: impl Fn(usize, &mut [f32]) + Sync) {
-        self.fill(dst, |panels, dst| {
-            let panel = self.width.saturating_mul(self.k).max(1);
-            for (p, dst) in panels.zip(dst.chunks_mut(panel)) {
-                fill(p, &mut dst[..self.stored(p) * self.k]);
+        self.fill(dst, |panels, mut dst| {
+            for p in panels {
+                let (now, later) = dst.split_at_mut(self.stored(p) * self.k);
+                fill(p, now);
+                dst = later;
             }
         });
     }
@@ -144,9 +179,9 @@ impl PanelPlan {
                 return copy_steps(isa, *self, panels, src.data, src.col, dst);
             }
             for p in panels.clone() {
-                let at = (p - panels.start) * self.width * self.k;
+                let at = (self.start(p) - self.start(panels.start)) * self.k;
                 let width = self.stored(p);
-                let src = src.from(p * self.width, 0);
+                let src = src.from(self.start(p), 0);
                 pack_panel(isa, src, self.lanes(p).len(), width, &mut dst[at..at + width * self.k]);
             }
         });
@@ -163,7 +198,7 @@ impl PanelPlan {
     ) -> Result<(), String> {
         let failed = std::sync::OnceLock::new();
         self.fill(dst, |panels, dst| {
-            let place = |p: usize| (p - panels.start) * self.width * self.k;
+            let place = |p: usize| (self.start(p) - self.start(panels.start)) * self.k;
             if by_step {
                 for step in 0..self.k {
                     for p in panels.clone() {
@@ -208,8 +243,30 @@ impl<'a> Panels<'a> {
     /// Steps `k` of panel `p`.
     #[inline(always)]
     pub fn steps(&self, p: usize, k: Range<usize>) -> &'a [f32] {
-        let (at, width) = (p * self.plan.width * self.plan.k, self.plan.stored(p));
+        let (at, width) = (self.plan.start(p) * self.plan.k, self.plan.stored(p));
         &self.data[at + k.start * width..at + k.end * width]
+    }
+}
+
+/// Some panels of a plan, and their memory.
+struct Share<'a> {
+    plan: PanelPlan,
+    panels: Range<usize>,
+    dst: &'a mut [f32],
+}
+
+impl Split for Share<'_> {
+    fn split(self, at: usize) -> (Self, Self) {
+        let Share { plan, panels, dst } = self;
+        let mid = panels.start + at;
+        // The last panel takes what is left, its padding too.
+        let here = match mid == panels.end {
+            true => dst.len(),
+            false => (plan.start(mid) - plan.start(panels.start)) * plan.k,
+        };
+        let (a, b) = dst.split_at_mut(here);
+        let first = Share { plan, panels: panels.start..mid, dst: a };
+        (first, Share { plan, panels: mid..panels.end, dst: b })
     }
 }
 
@@ -240,7 +297,7 @@ crate::simd_fn! {
             let end = k.min(step + TOGETHER);
             for p in panels.clone() {
                 let (lanes, width) = (plan.lanes(p), plan.stored(p));
-                let at = (p - panels.start) * plan.width * k;
+                let at = (plan.start(p) - plan.start(panels.start)) * k;
                 let whole = lanes.len() == width && width.is_multiple_of(S::LANES);
                 for q in step..end {
                     let src = &src[q * stride + lanes.start..][..lanes.len()];
@@ -262,6 +319,10 @@ crate::simd_fn! {
     }
 }
 
+/// Elements by which reading is announced: so many rows at a time are more streams than the
+/// processor follows by itself.
+const AHEAD: usize = 64;
+
 crate::simd_fn! {
     /// Steps lie side by side, lanes `stride` apart.
     fn transpose_lanes(
@@ -279,7 +340,9 @@ crate::simd_fn! {
                 let steps = (k - p0).min(S::LANES);
                 if steps == S::LANES {
                     for i in 0..have {
-                        block[i] = s.load(&src[(l0 + i) * stride + p0..]);
+                        let row = &src[(l0 + i) * stride + p0..];
+                        s.prefetch(row, AHEAD);
+                        block[i] = s.load(row);
                     }
                 } else {
                     for i in 0..have {
@@ -311,6 +374,8 @@ pub type PackedB = Packed<Right>;
 pub trait Side: Copy + std::fmt::Debug {
     /// How the matrix is stored when its steps, not its lanes, are storage rows.
     const BY_STEP: Layout;
+    /// Whether panels are as even as they can be, rather than full but for the last.
+    const EVEN: bool;
     /// Lanes and steps of a `rows × cols` matrix.
     fn lanes_and_steps(rows: usize, cols: usize) -> (usize, usize);
     /// Width of a full panel, and what the last is rounded up to.
@@ -329,6 +394,7 @@ pub struct Right;
 
 impl Side for Left {
     const BY_STEP: Layout = Layout::Transposed;
+    const EVEN: bool = true;
     fn lanes_and_steps(rows: usize, cols: usize) -> (usize, usize) {
         (rows, cols)
     }
@@ -342,6 +408,7 @@ impl Side for Left {
 
 impl Side for Right {
     const BY_STEP: Layout = Layout::RowMajor;
+    const EVEN: bool = false;
     fn lanes_and_steps(rows: usize, cols: usize) -> (usize, usize) {
         (cols, rows)
     }

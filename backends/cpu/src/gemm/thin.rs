@@ -3,15 +3,13 @@
 //! Rows of B side by side (`b.col == 1`): a group of rows, times numbers of A, is added to sums that
 //! stay in L1. Columns of B side by side (`b.row == 1`): dot products of them with rows of A.
 
-use super::{Bias, Gemm, Strided, THIN, Write};
+use super::{Bias, Gemm, PIECE_READ, Strided, THIN, Write};
 use crate::par;
 use crate::pool::with_scratch;
 use crate::simd::{F32s, Isa, MatMut, Simd};
 
 /// Columns of which the sums stay in L1.
 const COLUMNS: usize = 512;
-/// Elements of B worth handing to another thread.
-const PIECE: usize = 100_000;
 
 /// A small product: A is `m × k`, row after row, multiplied by alpha.
 struct Thin<'a> {
@@ -43,7 +41,7 @@ pub(super) fn run(
         let thin = Thin { gemm, a: copy, b };
         let pieces = match par::threads() {
             1 => 1,
-            t => (k.saturating_mul(n) / PIECE).clamp(1, 2 * t),
+            t => (k.saturating_mul(n) / PIECE_READ).clamp(1, 2 * t),
         };
         thin.cut(isa, c, 0, pieces);
     })
