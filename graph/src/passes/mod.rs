@@ -37,6 +37,7 @@
 //! in [`testing`]; inputs are ONNX ([`crate::onnx::parse()`]), the expected text is the IR's
 //! (`Display`).
 
+mod attention_groups;
 mod batched_transposes;
 mod common_subexpressions;
 mod dedupe_constants;
@@ -122,6 +123,7 @@ pub static PIPELINE: &[Pass] = &[
     rule("fuse_matmul", Level::Full, fuse_matmul::rule),
     rule("fuse_conv", Level::Full, fuse_conv::rule),
     rule("fuse_attention", Level::Full, fuse_attention::rule),
+    rule("attention_groups", Level::Exact, attention_groups::rule),
     rule("fuse_pointwise", Level::Full, fuse_pointwise::rule),
     whole("dedupe_constants", Level::Exact, dedupe_constants::run),
     whole("common_subexpressions", Level::Exact, common_subexpressions::run),
