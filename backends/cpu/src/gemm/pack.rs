@@ -149,7 +149,7 @@ impl PanelPlan {
         // them would meet in the same sets of the cache.
         const GROUP: usize = 8;
         let share = Share { plan: *self, panels: 0..self.count, dst };
-        let grain = par::grain(panel / 4).min(GROUP);
+        let grain = par::grain(panel).min(GROUP);
         par::split(share, self.count, grain, |_, mut share| {
             while !share.panels.is_empty() {
                 let few = GROUP.min(share.panels.len());
