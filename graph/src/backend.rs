@@ -152,6 +152,8 @@ pub struct NodeEvent<'a> {
     pub outputs: Vec<String>,
     /// Bytes of its inputs and outputs.
     pub bytes: usize,
+    /// Multiply–accumulate steps of products.
+    pub macs: u64,
 }
 
 /// Runs single nodes on constants: what constant folding needs.

@@ -1,6 +1,6 @@
 //! How much arithmetic a graph is: multiply–accumulate steps of its products.
 
-use crate::{Dim, Fact, Graph, Node};
+use crate::{Dim, Fact, Graph, Node, Op};
 
 /// Multiply–accumulate steps of matrix products and convolutions, bodies of control flow counted
 /// once. Sizes that are not known count as 1: give symbolic dimensions sizes for a full count.
@@ -17,18 +17,24 @@ fn elements(fact: &Fact) -> u64 {
 }
 
 fn node_macs(graph: &Graph, node: &Node) -> u64 {
-    let input = |i: usize| node.inputs.get(i).copied().flatten().map(|v| graph.fact(v));
-    let output = node.outputs.first().map_or(0, |&v| elements(graph.fact(v)));
+    let inputs: Vec<_> = node.inputs.iter().map(|v| v.map(|v| graph.fact(v))).collect();
+    let output = node.outputs.first().map(|&v| graph.fact(v));
+    let bodies = node.op.bodies().into_iter().map(|body| macs(body));
+    bodies.fold(op_macs(&node.op, &inputs, output), u64::saturating_add)
+}
+
+/// Multiply–accumulate steps of one operator, without those of its bodies.
+pub fn op_macs(op: &Op, inputs: &[Option<&Fact>], output: Option<&Fact>) -> u64 {
+    let input = |i: usize| inputs.get(i).copied().flatten();
+    let made = output.map_or(0, elements);
     let axis = |fact: Option<&Fact>, i: usize| {
         fact.and_then(Fact::shape).and_then(|s| s.get(i)).map_or(1, size).max(1)
     };
-    let bodies = node.op.bodies().into_iter().map(|body| macs(body));
-    match node.op.name() {
+    match op.name() {
         "MatMul" | "MatMulInteger" | "QLinearMatMul" => {
             // elements of a = rows · k, elements of y = rows · n, per matrix of the batch.
-            let (a, b) = (input(0), input(if node.op.name() == "QLinearMatMul" { 3 } else { 1 }));
-            let columns = node.outputs.first().map(|&v| graph.fact(v));
-            let n = columns.and_then(Fact::shape).and_then(|s| s.last()).map_or(1, size).max(1);
+            let (a, b) = (input(0), input(if op.name() == "QLinearMatMul" { 3 } else { 1 }));
+            let n = output.and_then(Fact::shape).and_then(|s| s.last()).map_or(1, size).max(1);
             let rank_of_b = b.and_then(Fact::rank).unwrap_or(2);
             let batch: u64 = match a.and_then(Fact::rank) {
                 Some(r) if r >= rank_of_b => a.map_or(0, elements),
@@ -37,18 +43,26 @@ fn node_macs(graph: &Graph, node: &Node) -> u64 {
             batch.saturating_mul(n)
         }
         "Conv" | "ConvInteger" | "QLinearConv" => {
-            let w = input(if node.op.name() == "QLinearConv" { 3 } else { 1 });
-            output.saturating_mul(w.map_or(0, elements) / axis(w, 0))
+            let w = input(if op.name() == "QLinearConv" { 3 } else { 1 });
+            made.saturating_mul(w.map_or(0, elements) / axis(w, 0))
         }
         "ConvTranspose" => {
             let (x, w) = (input(0).map_or(0, elements), input(1));
             x.saturating_mul(w.map_or(0, elements) / axis(w, 0))
         }
+        "Attention" => {
+            // Every query meets every key twice; a past is counted by what it holds.
+            let (q, k) = (input(0).map_or(0, elements), input(1));
+            let last =
+                |fact: Option<&Fact>, i| axis(fact, fact.and_then(Fact::rank).unwrap_or(2) - i);
+            let past = input(4).map_or(0, |past| axis(Some(past), 2));
+            q.saturating_add(made).saturating_mul(last(k, 2).saturating_add(past))
+        }
         "Lstm" | "Gru" | "Rnn" | "Recurrent" | "LSTM" | "GRU" | "RNN" => {
             let (x, w, r) = (input(0), input(1).map_or(0, elements), input(2).map_or(0, elements));
             (w + r).saturating_mul(axis(x, 0)).saturating_mul(axis(x, 1))
         }
-        _ => bodies.fold(0, u64::saturating_add),
+        _ => 0,
     }
 }
 
@@ -61,5 +75,12 @@ mod tests {
     fn a_product_counts_rows_times_columns_times_depth() {
         let g = parse("a: float[2, 3, 4]\nb: float[4, 5]\ny = MatMul(a, b)\n→ y\n");
         assert_eq!(macs(&g.unwrap()), 2 * 3 * 4 * 5);
+    }
+
+    #[test]
+    fn attention_counts_both_products() {
+        let (q, k) = ("q: float[1, 2, 3, 4]\n", "k: float[1, 2, 5, 4]\nv: float[1, 2, 5, 6]\n");
+        let g = parse(&format!("{q}{k}y = Attention(q, k, v)\n→ y\n"));
+        assert_eq!(macs(&g.unwrap()), 2 * 3 * 5 * (4 + 6));
     }
 }

@@ -31,6 +31,7 @@ pub use executable::Placement;
 pub use model::{LoadOptions, Model};
 pub use options::{CancelToken, RunOptions};
 pub use profile::{Event, Profiler};
+pub use rinfer_cpu::peak::Peak;
 pub use rinfer_graph::backend::Memory;
 pub use rinfer_graph::onnx::{NodeCx, Port};
 pub use rinfer_graph::ops::{CustomOp, Inputs};
@@ -42,6 +43,17 @@ pub use session::{Session, SessionBuilder, did_you_mean};
 /// The instruction sets that this machine has, the widest last.
 pub fn instruction_sets() -> Vec<&'static str> {
     rinfer_cpu::simd::Isa::available().into_iter().map(|isa| isa.name()).collect()
+}
+
+/// What this machine can do at most with an instruction set on so many threads (0: one per core).
+///
+/// # Errors
+/// The instruction set is unknown, or there are no threads or no memory to be had.
+pub fn peak(isa: &str, threads: usize) -> Result<Peak, Error> {
+    let text = |text: String| Error::Option(Reason::new(Kind::Limit, text));
+    let isa = rinfer_cpu::simd::Isa::named(isa).map_err(text)?;
+    let pool = rinfer_cpu::par::Pool::new(threads).map_err(text)?;
+    pool.install(|| rinfer_cpu::peak::measure(isa)).map_err(text)
 }
 
 /// The graph, its passes, and ONNX's border: for tools that look inside.

@@ -25,6 +25,8 @@ pub struct Event {
     pub outputs: Vec<String>,
     /// Bytes of its inputs and outputs.
     pub bytes: usize,
+    /// Multiply–accumulate steps of products.
+    pub macs: u64,
 }
 
 /// Records the nodes of the runs it is given to. Clones record into one list.
@@ -87,6 +89,7 @@ impl Profile for Profiler {
             inputs: event.inputs.clone(),
             outputs: event.outputs.clone(),
             bytes: event.bytes,
+            macs: event.macs,
         };
         self.events.lock().unwrap_or_else(|e| e.into_inner()).push(event);
     }

@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod math;
 pub mod ops;
 pub mod par;
+pub mod peak;
 mod plan;
 pub mod pool;
 mod program;

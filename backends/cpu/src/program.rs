@@ -431,7 +431,12 @@ impl CpuProgram {
         let end = Instant::now();
         let node = self.nodes.node(step.node);
         let show = |v: &Value| Fact::of_value(v).forget().to_string();
-        let inputs: Vec<Value> = self.values(plan, step, env).into_iter().flatten().collect();
+        let given = self.values(plan, step, env);
+        let facts: Vec<_> =
+            given.iter().map(|v| v.as_ref().map(|v| Fact::of_value(v).forget())).collect();
+        let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
+        let macs = rinfer_graph::cost::op_macs(&node.op, &facts, step.facts.first());
+        let inputs: Vec<Value> = given.into_iter().flatten().collect();
         NodeEvent {
             name: &node.name,
             op: node.op.name(),
@@ -441,6 +446,7 @@ impl CpuProgram {
             inputs: inputs.iter().map(show).collect(),
             outputs: made.iter().map(show).collect(),
             bytes: inputs.iter().chain(made).map(Value::byte_len).sum(),
+            macs,
         }
     }
 }

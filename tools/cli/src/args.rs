@@ -265,6 +265,9 @@ pub struct BenchArgs {
     /// Measure one operator: "MatMul:1x128x768:768x3072:f32"
     #[arg(long, value_name = "OP:SHAPES:DTYPE")]
     pub op: Option<String>,
+    /// Print for each node what it reaches of the machine's limits, what loses most first
+    #[arg(long)]
+    pub profile: bool,
     /// Leave graphs as they are in the file
     #[arg(long)]
     pub no_optimize: bool,

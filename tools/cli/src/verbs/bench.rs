@@ -16,6 +16,7 @@ use crate::formats::{self, ending};
 use crate::inputs::{self, Inputs};
 use crate::stats::{Times, peak_rss, short};
 use crate::table::Table;
+use crate::verbs::roofline;
 
 /// One combination that is measured.
 struct Case {
@@ -49,7 +50,12 @@ pub fn bench(args: &BenchArgs, print: &PrintArgs) -> Result<()> {
         return Err(Failure::usage("name a model, or an operator with --op"));
     }
     measure(&mut cases, args)?;
-    report(&cases, args, print)
+    report(&cases, args, print)?;
+    for case in cases.iter().filter(|_| args.profile) {
+        let table = roofline::table(&case.session, &case.inputs, args.threads)?;
+        context::say(print, &format!("\n{}\n{table}", case.model));
+    }
+    Ok(())
 }
 
 /// The batches that are asked for; `None` takes the inputs as they come.
