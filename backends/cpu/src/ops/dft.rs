@@ -1,8 +1,11 @@
-//! DFT along an axis, and STFT: lines are gathered, transformed in double precision, scattered.
+//! DFT along an axis, and STFT: lines are gathered, transformed, scattered.
+//!
+//! All is double precision but the DFT of complex float32, which is single as in NumPy.
 use rinfer_graph::ops::DFT;
-use rinfer_graph::{C128, Dim, Reason, Tensor, invalid, with_dtype};
+use rinfer_graph::{C64, C128, DType, Dim, Reason, Tensor, invalid, with_dtype};
 
 use super::fft::Fft;
+use super::fft_single::{SingleFft, Way};
 use super::wide::{Wide, scalar};
 use crate::kernel::{Cx, Kernel};
 use crate::par;
@@ -36,7 +39,9 @@ pub(super) fn compile(op: &DFT, cx: &Cx<'_>) -> Result<Kernel, Reason> {
         parts: [x[last], y[last]],
     };
     let op = op.clone();
-    let fft = Fft::new(n);
+    let single = cx.dtype(0)? == DType::F32 && lines.parts[0] == 2 && !op.onesided;
+    let single = if single { SingleFft::new(n) } else { None };
+    let fft = single.map_or_else(|| Plan::Double(Fft::new(n)), Plan::Single);
     Ok(Kernel::new(move |args| {
         let x = args.input(0)?;
         let y = &mut args.outputs[0];
@@ -48,7 +53,32 @@ pub(super) fn compile(op: &DFT, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     }))
 }
 
-fn transform<T: Wide>(op: &DFT, fft: &Fft, n: usize, lines: Lines, x: &[T], y: &mut [T]) {
+/// How lines of one length are transformed.
+enum Plan {
+    Single(SingleFft),
+    Double(Fft),
+}
+
+impl Plan {
+    /// Transforms `line` into `made`; may destroy `line`.
+    fn run(&self, inverse: bool, line: &mut [C128], made: &mut [C128]) {
+        match self {
+            Plan::Double(fft) if inverse => fft.inverse(line, made),
+            Plan::Double(fft) => fft.forward(line, made),
+            Plan::Single(fft) => {
+                let narrow = |z: &C128| C64 { re: z.re as f32, im: z.im as f32 };
+                let mut x: Vec<C64> = line.iter().map(narrow).collect();
+                let way = if inverse { Way::Inverse } else { Way::Forward };
+                fft.run(way, &mut x, &mut vec![C64::default(); line.len()]);
+                for (y, x) in made.iter_mut().zip(&x) {
+                    *y = C128 { re: x.re.into(), im: x.im.into() };
+                }
+            }
+        }
+    }
+}
+
+fn transform<T: Wide>(op: &DFT, fft: &Plan, n: usize, lines: Lines, x: &[T], y: &mut [T]) {
     let Lines { inner, n: [from, to], parts: [px, py] } = lines;
     let (x_len, y_len) = (from * inner * px, to * inner * py);
     let cost = inner.saturating_mul(n).saturating_mul(20);
@@ -66,10 +96,7 @@ fn transform<T: Wide>(op: &DFT, fft: &Fft, n: usize, lines: Lines, x: &[T], y: &
             if half {
                 mirror(&mut line);
             }
-            match op.inverse {
-                true => fft.inverse(&mut line, &mut made),
-                false => fft.forward(&line, &mut made),
-            }
+            fft.run(op.inverse, &mut line, &mut made);
             for (k, z) in made[..to].iter().enumerate() {
                 write(*z, &mut y[(k * inner + i) * py..][..py]);
             }

@@ -20,7 +20,7 @@ fn sub(a: C128, b: C128) -> C128 {
 }
 
 /// e^(-2πi·k/n), with the symmetries of the circle exact: sums that cancel cancel fully.
-fn root(k: usize, n: usize) -> C128 {
+pub(super) fn root(k: usize, n: usize) -> C128 {
     // Eighths of the circle, and the angle that is left.
     let k = k % n;
     let (k8, n8) = (k as u128 * 8, n as u128);

@@ -25,6 +25,7 @@ mod dropout;
 mod einsum;
 mod expand;
 mod fft;
+mod fft_single;
 mod fold;
 mod gather;
 mod grid_sample;
@@ -67,6 +68,7 @@ mod scatter;
 mod sequence;
 mod slice;
 mod softmax;
+
 mod space_depth;
 mod split;
 mod staged;
