@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::Inputs;
 use crate::onnx::{NodeCx, Outputs};
 use crate::shape::Shape;
-use crate::{DType, Dim, Fact, Facts, Graph, Reason, Type, invalid};
+use crate::{DType, Dim, Fact, Facts, Graph, Reason, Tensor, Type, ValueId, invalid};
 
 /// Runs one of two graphs. Inputs: cond (bool), then the captures of both, `then`'s first.
 #[derive(Clone, Debug)]
@@ -222,8 +222,7 @@ fn loop_carried(fact: &Fact) -> Fact {
 
 pub(super) fn import_scan(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     if cx.version < 9 {
-        // Scan-8 has a batch axis in front of everything and optional sequence lengths.
-        return Err(crate::unsupported!("Scan of opset 8 (with a batch axis) is not supported"));
+        return import_batched_scan(cx);
     }
     let scans = usize::try_from(cx.int("num_scan_inputs")?.unwrap_or(-1))
         .map_err(|_| invalid!("num_scan_inputs is missing"))?;
@@ -261,4 +260,114 @@ pub(super) fn import_scan(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     let mut ids: Vec<_> = cx.inputs().to_vec();
     ids.extend(captures.into_iter().map(Some));
     cx.push(Scan { body: Arc::new(body), state, inputs, outputs }, &ids)
+}
+
+/// Scan of opset 8: everything has a batch axis in front, and sequences may end early.
+///
+/// It becomes a Scan over the batch whose body is a Scan over the sequence. What stands behind the
+/// end of a sequence in its outputs is undefined in ONNX, and 0 here.
+fn import_batched_scan(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
+    let scans = cx.size("num_scan_inputs")?.unwrap_or(0);
+    let directions = cx.ints("directions")?.unwrap_or_else(|| vec![0; scans]);
+    let lengths = cx.opt_input(0);
+    let given: Vec<_> = (1..cx.inputs().len()).map(|i| cx.input(i)).collect::<Result<_, _>>()?;
+    let bad =
+        || invalid!("{scans} scan inputs of {}, {} directions", given.len(), directions.len());
+    let state = given.len().checked_sub(scans).filter(|_| scans > 0).ok_or_else(bad)?;
+    if directions.len() != scans {
+        return Err(bad());
+    }
+    let mut facts = Vec::new();
+    for (i, &v) in given.iter().enumerate() {
+        let slice = sliced(cx.fact(v))?;
+        facts.push(if i < state { loop_carried(&slice) } else { sliced(&slice)? });
+    }
+    let (body, captures) = cx.body("body", &facts)?;
+    let outputs_n = cx.outputs().checked_sub(state).ok_or_else(|| invalid!("too few outputs"))?;
+    let along = |d: &i64| ScanAxis { axis: super::Axis(0), reverse: *d != 0 };
+    let scan = Scan {
+        body: Arc::new(body),
+        state,
+        inputs: directions.iter().map(along).collect(),
+        outputs: vec![along(&0); outputs_n],
+    };
+    let mut item = Graph::new();
+    let length = match lengths {
+        Some(v) => Some(item.input("", sliced(cx.fact(v))?)),
+        None => None,
+    };
+    let mut inner = Vec::new();
+    for &v in &given {
+        let fact = sliced(cx.fact(v))?;
+        inner.push(item.input("", fact));
+    }
+    let whole = inner[state];
+    if let Some(length) = length {
+        for v in &mut inner[state..] {
+            *v = shortened(&mut item, *v, length)?;
+        }
+    }
+    for &v in &captures {
+        let fact = cx.fact(v).clone().forget();
+        inner.push(item.input("", fact));
+    }
+    let inner: Vec<_> = inner.into_iter().map(Some).collect();
+    let made = item.push(scan, &inner, cx.outputs())?;
+    for (i, &v) in made.iter().enumerate() {
+        let y = match length {
+            Some(length) if i >= state => lengthened(&mut item, v, length, whole)?,
+            _ => v,
+        };
+        item.output(y);
+    }
+    let batched = usize::from(lengths.is_some()) + given.len();
+    let batch = Scan {
+        body: Arc::new(item),
+        state: 0,
+        inputs: vec![along(&0); batched],
+        outputs: vec![along(&0); cx.outputs()],
+    };
+    let inputs: Vec<_> = lengths.into_iter().chain(given).chain(captures).map(Some).collect();
+    cx.push(batch, &inputs)
+}
+
+/// The fact of a slice along the first axis.
+fn sliced(fact: &Fact) -> Result<Fact, Reason> {
+    let mut fact = fact.clone().forget();
+    if let Some(shape) = &mut fact.shape {
+        if shape.is_empty() {
+            return Err(invalid!("a scalar has no axis to scan along"));
+        }
+        shape.remove(0);
+    }
+    Ok(fact)
+}
+
+/// The first `length` slices of `v`.
+fn shortened(graph: &mut Graph, v: ValueId, length: ValueId) -> Result<ValueId, Reason> {
+    let axis = graph.constant(Tensor::vector(&[0i64]));
+    let end = as_vector(graph, length)?;
+    graph.push1(super::Slice, &[v, axis, end, axis])
+}
+
+/// `v` with zeros behind it, up to as many slices as `whole` has.
+fn lengthened(
+    graph: &mut Graph,
+    v: ValueId,
+    length: ValueId,
+    whole: ValueId,
+) -> Result<ValueId, Reason> {
+    let axis = graph.constant(Tensor::vector(&[0i64]));
+    let length = as_vector(graph, length)?;
+    let all = graph.push1(super::Shape { start: 0, end: Some(1) }, &[whole])?;
+    let rest = graph.push1(super::Binary(super::BinaryFn::Sub), &[all, length])?;
+    let pads = graph.push1(super::Concat { axis: super::Axis(0) }, &[axis, rest])?;
+    let pad = super::Pad { mode: super::PadMode::Constant };
+    Ok(graph.push(pad, &[Some(v), Some(pads), None, Some(axis)], 1)?[0])
+}
+
+/// A scalar, or a vector of one element, as a vector of one element.
+fn as_vector(graph: &mut Graph, v: ValueId) -> Result<ValueId, Reason> {
+    let shape = graph.constant(Tensor::vector(&[1i64]));
+    graph.push1(super::Reshape { allowzero: false }, &[v, shape])
 }
