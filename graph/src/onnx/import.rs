@@ -106,6 +106,7 @@ pub(super) trait Build {
         facts: &[Fact],
     ) -> Result<(Graph, Vec<ValueId>), Reason>;
     fn count_node(&mut self) -> Result<(), Reason>;
+    fn find(&mut self, name: &str) -> Option<ValueId>;
 }
 
 type FunctionKey<'a> = (&'a str, &'a str, &'a str);
@@ -523,6 +524,10 @@ impl Build for Importer<'_> {
         self.scopes.pop();
         let frame = self.frames.pop().expect("pushed above");
         result.map(|()| (frame.graph, frame.captures))
+    }
+
+    fn find(&mut self, name: &str) -> Option<ValueId> {
+        self.lookup(self.scopes.len() - 1, name).flatten()
     }
 
     fn count_node(&mut self) -> Result<(), Reason> {

@@ -60,6 +60,16 @@ impl NodeCx<'_> {
         self.build.graph_ref().fact(v)
     }
 
+    /// The graph so far, that of the body within a body.
+    pub fn graph(&self) -> &Graph {
+        self.build.graph_ref()
+    }
+
+    /// The value that has this name in the model, if it is made before this node.
+    pub fn named(&mut self, name: &str) -> Option<ValueId> {
+        self.build.find(name)
+    }
+
     /// The dtype of a value; `Err` if it is no tensor.
     pub fn dtype(&self, v: ValueId) -> Result<DType, Reason> {
         self.fact(v).dtype()

@@ -30,6 +30,7 @@ mod expand;
 mod eye_like;
 mod flex_attention;
 mod gather;
+mod gradient;
 mod grid_sample;
 mod identity;
 mod image;

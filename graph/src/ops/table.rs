@@ -257,6 +257,7 @@ pub static ONNX: &[OnnxOp] = &[
     row("ai.onnx.preview", "FlexAttention", &[1], flex_attention::import),
     row("ai.onnx.preview.training", "Adagrad", &[1], training::import_adagrad),
     row("ai.onnx.preview.training", "Adam", &[1], training::import_adam),
+    row("ai.onnx.preview.training", "Gradient", &[1], gradient::import),
     row("ai.onnx.preview.training", "Momentum", &[1], training::import_momentum),
 ];
 
