@@ -2,14 +2,19 @@
 //! x · ½ · (1 + erf(x / √2)) → Gelu(x), x · ½ · (1 + tanh(√(2/π) (x + 0.044715 x³))) → GeluTanh(x),
 //! x · Sigmoid(x) → Swish(x), x · Clip(x + 3, 0, 6) / 6 → HardSwish(x), x · HardSigmoid(x) likewise.
 
-use super::pattern::{near, plus_number, product, unary};
+use super::pattern::{is_half, near, plus_number, product, unary};
 use super::{GraphView, Rewrite};
 use crate::ops::{Binary, BinaryFn, Unary, UnaryFn};
 use crate::{Node, NodeId, Op, ValueId};
 
 pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
     let Op::Binary(Binary(BinaryFn::Mul | BinaryFn::Div)) = g.op(id) else { return None };
-    let all = product(g, g.output(id, 0)?);
+    let y = g.output(id, 0)?;
+    // Where ONNX rounds every piece, one function would round less often.
+    if is_half(g, y) {
+        return None;
+    }
+    let all = product(g, y);
     let [a, b] = all.factors[..] else { return None };
     let f =
         [(a, b), (b, a)].into_iter().find_map(|(x, y)| Some((x, activation(g, x, y, all.number)?)));

@@ -1,9 +1,10 @@
 //! Chains of pointwise operators become one program: Relu(Add(Mul(x, a), b)) → Pointwise(x, a, b).
 //!
 //! A value that only one node reads is computed inside of that node's program, if it has the shape
-//! of what the program makes: then nothing is computed more often than before.
+//! of what the program makes: then nothing is computed more often than before. Values of f16 and
+//! bf16 stay values: a program computes in f32, and ONNX rounds every one of them.
 
-use super::pattern::same_shape;
+use super::pattern::{is_half, same_shape};
 use super::{GraphView, Rewrite};
 use crate::ops::Pointwise;
 use crate::{Fact, NodeId, Op, ValueId};
@@ -12,7 +13,7 @@ pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
     let (next, ids) = program(g, id)?;
     let y = g.output(id, 0)?;
     for (at, &v) in ids.iter().enumerate() {
-        if !g.single_use(v) || !same_shape(g, v, y) {
+        if !g.single_use(v) || !same_shape(g, v, y) || is_half(g, v) {
             continue;
         }
         let Some((previous, previous_ids)) = g.producer(v).and_then(|p| program(g, p)) else {
@@ -59,6 +60,13 @@ mod tests {
     fn what_others_read_or_what_is_smaller_stays() {
         unchanged(PASSES, "x: float[4]\na = Exp(x)\ny = Relu(a)\n→ y, a");
         unchanged(PASSES, "x: float[4]\nz: float[3, 4]\na = Exp(x)\ny = Add(a, z)\n→ y");
+    }
+
+    #[test]
+    fn what_onnx_rounds_to_float16_stays_a_value() {
+        unchanged(PASSES, "x: float16[4]\na = Exp(x)\ny = Mul(a, x)\n→ y");
+        let g = rewritten(PASSES, "x: float16[4]\na = Cast<to = 1>(x)\ny = Exp(a)\n→ y");
+        assert_eq!(g.nodes().len(), 1, "{g}");
     }
 
     #[test]

@@ -96,6 +96,11 @@ pub(super) fn is_f32(g: &GraphView<'_>, v: ValueId) -> bool {
     g.fact(v).dtype() == Ok(DType::F32)
 }
 
+/// Whether the value is a tensor of a type that is computed in f32 and rounded.
+pub(super) fn is_half(g: &GraphView<'_>, v: ValueId) -> bool {
+    matches!(g.fact(v).dtype(), Ok(DType::F16 | DType::BF16))
+}
+
 /// Whether both shapes are known to be the same.
 pub(super) fn same_shape(g: &GraphView<'_>, a: ValueId, b: ValueId) -> bool {
     match (g.fact(a).shape(), g.fact(b).shape()) {

@@ -68,6 +68,7 @@ mod scatter;
 mod sequence;
 mod slice;
 mod softmax;
+mod softmax_half;
 
 mod space_depth;
 mod split;
