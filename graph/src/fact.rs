@@ -143,7 +143,13 @@ impl Fact {
 
     /// The integers it holds, if all are known (shapes, axes, sizes).
     pub fn ints(&self) -> Option<SmallVec<[i64; 4]>> {
-        self.tensor().and_then(Tensor::to_ints)
+        match self.tensor() {
+            // Nothing is unknown of what is empty.
+            None if self.is_empty() && self.dtype().is_ok_and(DType::is_int) => {
+                Some(SmallVec::new())
+            }
+            tensor => tensor.and_then(Tensor::to_ints),
+        }
     }
 
     /// The integers it holds as far as they are known.

@@ -50,10 +50,12 @@ mod tests {
     #[test]
     fn the_new_axis_has_size_depth() {
         let indices = Fact::sized(DType::F32, &[2, 3]);
-        let depth = Fact::constant(Tensor::vector(&[10f32]));
         let values = Fact::sized(DType::I32, &[2]);
-        let inputs = [Some(&indices), Some(&depth), Some(&values)];
-        let out = OneHot { axis: Axis(-2) }.infer(&Inputs::new(&inputs, 1)).unwrap();
-        assert_eq!(out[0].to_string(), "int32[2, 10, 3]");
+        for depth in [Tensor::vector(&[10f32]), Tensor::scalar(10u64), Tensor::scalar(10i8)] {
+            let depth = Fact::constant(depth);
+            let inputs = [Some(&indices), Some(&depth), Some(&values)];
+            let out = OneHot { axis: Axis(-2) }.infer(&Inputs::new(&inputs, 1)).unwrap();
+            assert_eq!(out[0].to_string(), "int32[2, 10, 3]");
+        }
     }
 }

@@ -61,10 +61,11 @@ impl Range {
     }
 }
 
-/// One number of a floating-point type.
+/// One number of a type that may be beyond int64.
 pub fn number(x: &Tensor) -> Result<f64, Reason> {
     let value = match x.dtype() {
         DType::F64 => x.as_slice::<f64>().first().copied(),
+        DType::U64 => x.as_slice::<u64>().first().map(|&n| n as f64),
         _ => x.to_f32().map(f64::from),
     };
     value.ok_or_else(|| invalid!("{x:?} where one number is needed"))

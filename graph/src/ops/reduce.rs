@@ -78,8 +78,9 @@ impl Reduce {
             (Some(shape), None) => match inputs.opt(1).and_then(Fact::len) {
                 Some(0) if self.noop_with_empty_axes => Fact::new(dtype, shape.into()),
                 Some(0) => Fact::ranked(dtype, 0),
-                Some(k) => Fact::ranked(dtype, shape.len().saturating_sub(k)),
-                None => Fact::unranked(dtype),
+                Some(k) if k < shape.len() => Fact::ranked(dtype, shape.len() - k),
+                // A scalar would be a known shape, and which axes they are must be checked first.
+                _ => Fact::unranked(dtype),
             },
             (None, Some(axes)) if axes.is_empty() && !self.keepdims => {
                 match self.noop_with_empty_axes {
@@ -175,6 +176,16 @@ mod tests {
     fn no_axes_are_all_or_none() {
         check(sum(false, false), &[], "float[]");
         check(sum(false, true), &[], "float[n, 3, 5]");
+    }
+
+    #[test]
+    fn axes_that_are_not_known_yet_leave_a_shape_that_is_not_known_yet() {
+        let (x, axes) = (Fact::sized(DType::F32, &[8]), Fact::sized(DType::I64, &[1]));
+        let facts = sum(false, false).infer(&Inputs::new(&[Some(&x), Some(&axes)], 1)).unwrap();
+        assert_eq!(facts[0].shape, None);
+        let none = Fact::sized(DType::I64, &[0]);
+        let facts = sum(false, false).infer(&Inputs::new(&[Some(&x), Some(&none)], 1)).unwrap();
+        assert_eq!(facts[0].rank(), Some(0));
     }
 
     #[test]

@@ -52,6 +52,14 @@ fn linear_goes_straight_between_samples() {
 }
 
 #[test]
+fn a_single_pixel_is_the_first_in_pytorchs_coordinates() {
+    let x = Tensor::from_slice(&[3], &[9f32, -4.0, 0.0]);
+    let cubic = Interpolation::Cubic(-0.75);
+    let y = resize(op(cubic, Coordinates::PytorchHalfPixel), x, &[0.5], None);
+    assert!((y.as_slice::<f32>()[0] - 9.0).abs() < 1e-5, "{y:?}");
+}
+
+#[test]
 fn bytes_round_to_nearest() {
     let x = Tensor::from_slice(&[2], &[0u8, 255]);
     let y = resize(op(Interpolation::Linear, Coordinates::HalfPixel), x, &[2.0], None);

@@ -47,7 +47,7 @@ pub(super) fn places(
     let last = input.saturating_sub(1) as f32;
     let place: Box<dyn Fn(f32) -> f32> = match op.coordinates {
         Coordinates::HalfPixel => Box::new(move |i| (i + 0.5) / scale - 0.5),
-        Coordinates::PytorchHalfPixel if n == 1 => Box::new(|_| -0.5),
+        Coordinates::PytorchHalfPixel if n == 1 => Box::new(|_| 0.0),
         Coordinates::PytorchHalfPixel => Box::new(move |i| (i + 0.5) / scale - 0.5),
         Coordinates::HalfPixelSymmetric => {
             let offset = input as f32 / 2.0 * (1.0 - n as f32 / exact);
