@@ -69,7 +69,6 @@ mod sequence;
 mod slice;
 mod softmax;
 mod softmax_half;
-
 mod space_depth;
 mod split;
 mod staged;
