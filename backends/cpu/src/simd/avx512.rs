@@ -112,6 +112,9 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn load_partial(self, src: &[f32], fill: f32) -> F32x16 {
+        if src.len() >= 16 {
+            return self.load(src);
+        }
         let lanes = self.first(src.len());
         // A masked load reads only the lanes that the mask names.
         F32x16(unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(fill), lanes.0, src.as_ptr()) })
@@ -128,6 +131,24 @@ impl Simd for Avx512 {
     fn prefetch(self, src: &[f32], at: usize) {
         // A prefetch never faults, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(src.as_ptr().wrapping_add(at).cast()) }
+    }
+    #[inline(always)]
+    fn zip(self, a: F32x16, b: F32x16) -> (F32x16, F32x16) {
+        unsafe {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+            let pick = |lanes| F32x16(_mm512_permutex2var_ps(a.0, lanes, b.0));
+            (pick(low), pick(high))
+        }
+    }
+    #[inline(always)]
+    fn unzip(self, a: F32x16, b: F32x16) -> (F32x16, F32x16) {
+        unsafe {
+            let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+            let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+            let pick = |lanes| F32x16(_mm512_permutex2var_ps(a.0, lanes, b.0));
+            (pick(even), pick(odd))
+        }
     }
     #[inline(always)]
     fn transpose(self, block: &mut [F32x16; MAX_LANES]) {
@@ -190,6 +211,10 @@ impl F32s<Avx512> for F32x16 {
     }
     #[inline(always)]
     fn store_partial(self, dst: &mut [f32]) {
+        // A masked store is slow even with a full mask, and so is a load of what it wrote.
+        if dst.len() >= 16 {
+            return self.store(dst);
+        }
         let lanes = ((1u32 << dst.len().min(16)) - 1) as u16;
         // A masked store writes only the lanes that the mask names.
         unsafe { _mm512_mask_storeu_ps(dst.as_mut_ptr(), lanes, self.0) }

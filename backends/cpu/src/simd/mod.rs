@@ -238,6 +238,11 @@ pub trait Simd: Copy + Send + Sync + Debug + 'static {
     /// Turns rows into columns: lane `j` of vector `i` goes to lane `i` of vector `j`, for the
     /// first `LANES` vectors.
     fn transpose(self, block: &mut [Self::F32; MAX_LANES]);
+    /// Lanes of `a` and `b` in turn, `a₀ b₀ a₁ b₁ …`: the first half of them and the second.
+    fn zip(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32);
+    /// Undoes [`Simd::zip`]: of the lanes of `a` and then `b`, every other from the first, and
+    /// from the second.
+    fn unzip(self, a: Self::F32, b: Self::F32) -> (Self::F32, Self::F32);
 
     /// The larger; NaN if either is NaN.
     #[inline(always)]

@@ -127,6 +127,14 @@ impl Simd for Neon {
         self.splat_i32(n.min(4) as i32).gt(self.iota())
     }
     #[inline(always)]
+    fn zip(self, a: F32x4, b: F32x4) -> (F32x4, F32x4) {
+        unsafe { (F32x4(vzip1q_f32(a.0, b.0)), F32x4(vzip2q_f32(a.0, b.0))) }
+    }
+    #[inline(always)]
+    fn unzip(self, a: F32x4, b: F32x4) -> (F32x4, F32x4) {
+        unsafe { (F32x4(vuzp1q_f32(a.0, b.0)), F32x4(vuzp2q_f32(a.0, b.0))) }
+    }
+    #[inline(always)]
     fn transpose(self, block: &mut [F32x4; MAX_LANES]) {
         let [a, b, c, d] = [block[0].0, block[1].0, block[2].0, block[3].0];
         unsafe {

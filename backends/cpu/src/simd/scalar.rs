@@ -64,6 +64,14 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn transpose(self, _: &mut [F32x1; MAX_LANES]) {}
+    #[inline(always)]
+    fn zip(self, a: F32x1, b: F32x1) -> (F32x1, F32x1) {
+        (a, b)
+    }
+    #[inline(always)]
+    fn unzip(self, a: F32x1, b: F32x1) -> (F32x1, F32x1) {
+        (a, b)
+    }
 }
 
 macro_rules! operators {

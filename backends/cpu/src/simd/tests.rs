@@ -278,6 +278,30 @@ fn transpose_turns_rows_into_columns() {
 }
 
 simd_fn! {
+    fn zipped(s: S, x: &[f32], y: &mut [f32]) {
+        let (a, b) = s.zip(s.load(x), s.load(&x[S::LANES..]));
+        a.store(y);
+        b.store(&mut y[S::LANES..]);
+        let (a, b) = s.unzip(a, b);
+        a.store(&mut y[2 * S::LANES..]);
+        b.store(&mut y[3 * S::LANES..]);
+    }
+}
+
+#[test]
+fn zip_takes_lanes_in_turn_and_unzip_puts_them_back() {
+    for isa in Isa::available() {
+        let n = isa.lanes();
+        let x: Vec<f32> = (0..2 * n).map(|i| i as f32).collect();
+        let mut y = vec![0.0; 4 * n];
+        zipped(isa, &x, &mut y);
+        let in_turn: Vec<f32> = (0..2 * n).map(|i| x[i % 2 * n + i / 2]).collect();
+        assert_eq!(y[..2 * n], in_turn, "{}", isa.name());
+        assert_eq!(y[2 * n..], x, "{}", isa.name());
+    }
+}
+
+simd_fn! {
     fn scaled(s: S, x: f32, n: &[f32], y: &mut [f32]) {
         let mut i = 0;
         while i < n.len() {

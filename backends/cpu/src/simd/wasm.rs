@@ -127,6 +127,16 @@ impl Simd for Wasm {
         self.splat_i32(n.min(4) as i32).gt(self.iota())
     }
     #[inline(always)]
+    fn zip(self, a: F32x4, b: F32x4) -> (F32x4, F32x4) {
+        let high = F32x4(i32x4_shuffle::<2, 6, 3, 7>(a.0, b.0));
+        (F32x4(i32x4_shuffle::<0, 4, 1, 5>(a.0, b.0)), high)
+    }
+    #[inline(always)]
+    fn unzip(self, a: F32x4, b: F32x4) -> (F32x4, F32x4) {
+        let odd = F32x4(i32x4_shuffle::<1, 3, 5, 7>(a.0, b.0));
+        (F32x4(i32x4_shuffle::<0, 2, 4, 6>(a.0, b.0)), odd)
+    }
+    #[inline(always)]
     fn transpose(self, block: &mut [F32x4; MAX_LANES]) {
         let [a, b, c, d] = [block[0].0, block[1].0, block[2].0, block[3].0];
         let (ac, bd) = (i32x4_shuffle::<0, 4, 1, 5>(a, c), i32x4_shuffle::<0, 4, 1, 5>(b, d));

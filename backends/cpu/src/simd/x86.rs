@@ -152,6 +152,31 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(src.as_ptr().wrapping_add(at).cast()) }
     }
     #[inline(always)]
+    fn zip(self, a: F32x8, b: F32x8) -> (F32x8, F32x8) {
+        unsafe {
+            // In turn within each half.
+            let (low, high) = (_mm256_unpacklo_ps(a.0, b.0), _mm256_unpackhi_ps(a.0, b.0));
+            (
+                F32x8(_mm256_permute2f128_ps::<0x20>(low, high)),
+                F32x8(_mm256_permute2f128_ps::<0x31>(low, high)),
+            )
+        }
+    }
+    #[inline(always)]
+    fn unzip(self, a: F32x8, b: F32x8) -> (F32x8, F32x8) {
+        unsafe {
+            let (low, high) = (
+                _mm256_permute2f128_ps::<0x20>(a.0, b.0),
+                _mm256_permute2f128_ps::<0x31>(a.0, b.0),
+            );
+            // Lanes of a are in the lower halves of both now, lanes of b in the upper.
+            (
+                F32x8(_mm256_shuffle_ps::<0b10_00_10_00>(low, high)),
+                F32x8(_mm256_shuffle_ps::<0b11_01_11_01>(low, high)),
+            )
+        }
+    }
+    #[inline(always)]
     fn transpose(self, block: &mut [F32x8; MAX_LANES]) {
         // Rows i and i + 4 side by side in halves, then 4 x 4 in each half.
         let mut half = [self.splat(0.0).0; 8];
