@@ -63,7 +63,7 @@ impl Case {
         for isa in Isa::available() {
             let y = self.run(isa, plan);
             for (i, (y, wanted)) in y.iter().zip(&wanted).enumerate() {
-                let tiles = if matches!(plan, Plan::Winograd(_)) { 10.0 } else { 1.0 };
+                let tiles = if matches!(plan, Plan::Winograd(_)) { 4.0 } else { 1.0 };
                 let scale = 1.0 + (self.g.c * self.g.taps()) as f32 * 0.1 * tiles;
                 let g = &self.g;
                 assert!((y - wanted).abs() <= 2e-6 * scale, "{y} is not {wanted} at {i} of {g:?}");
