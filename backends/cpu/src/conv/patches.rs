@@ -84,12 +84,17 @@ impl Plan {
     ) -> Result<(), Reason> {
         let (n, k) = (self.g.out_len(), self.rows.len());
         let patches = Patches { plan: self, x };
+        // With one tap the image is the matrix.
+        let b = match self.source.taps.len() {
+            1 if self.source.channel == n => Rhs::Plain(Strided::rows(x, n)),
+            _ => Rhs::Made(&patches),
+        };
         let epilogue = Epilogue {
             bias: follow.bias.map(Bias::Col),
             residual: follow.residual.map(|r| (r, n)),
             activation: follow.activation,
         };
-        let gemm = Gemm::new((self.g.m, n, k), Lhs::Packed(weights), Rhs::Made(&patches));
+        let gemm = Gemm::new((self.g.m, n, k), Lhs::Packed(weights), b);
         Gemm { epilogue, ..gemm }.run(isa, y, n).map_err(limit)
     }
 }
