@@ -49,13 +49,15 @@ impl Plan {
         let ns = self.places.saturating_mul(taps) / 16 + own / 8 + 100;
         let failure = par::Failure::default();
         let n = y.len() / out;
+        let count = self.together();
+        let (own, row) = (own * count, self.places.next_multiple_of(STEP) * count);
         par::split((y, out), n, par::grain(ns), |first, (y, _)| {
-            for (i, y) in y.chunks_mut(out * TOGETHER).enumerate() {
+            for (i, y) in y.chunks_mut(out * count).enumerate() {
                 failure.attempt(|| {
                     cx.check()?;
-                    with_scratch(own + self.places.next_multiple_of(STEP), |scratch| {
-                        let first = first + i * TOGETHER;
-                        channels(isa, self, (x, w), follow, first, y, scratch.split_at_mut(own));
+                    with_scratch(own + row, |scratch| {
+                        let scratch = scratch.split_at_mut(own);
+                        channels(isa, self, (x, w), follow, first + i * count, y, scratch);
                     })
                     .map_err(limit)
                 });
@@ -63,10 +65,16 @@ impl Plan {
         });
         failure.result()
     }
+
+    /// Output channels worked on at a time, step by step: what one step stored is then not read
+    /// by the next before it has reached the cache.
+    fn together(&self) -> usize {
+        (TOGETHER / (self.places + self.source.channel)).max(1)
+    }
 }
 
-/// Channels between two looks at whether to stop.
-const TOGETHER: usize = 64;
+/// Numbers laid out and sums made for channels together: they stay in L1.
+const TOGETHER: usize = 4096;
 /// What a row of sums is rounded up to.
 const STEP: usize = 16;
 /// Vectors of sums side by side.
@@ -85,53 +93,64 @@ crate::simd_fn! {
     ) {
         let ((x, w), g, (laid_out, sums)) = (operands, &plan.g, scratch);
         let (len, out, taps) = (g.in_len(), g.out_len(), g.taps());
-        let mut last = usize::MAX;
-        for (i, y) in (first..).zip(y.chunks_exact_mut(out)) {
-            let (image, channel) = (i / (g.group * g.m), i % (g.group * g.m));
-            let source = image * g.group + channel / g.m;
-            let x = &x[source * len..][..len];
-            let w = &w[channel * taps..][..taps];
-            if plan.source.as_is {
-                long_row(s, x, w, &plan.source.taps, &mut sums[..plan.places]);
-            } else {
-                if last != source {
-                    plan.source.phases(g, x, laid_out);
-                    last = source;
-                }
-                long_row(s, laid_out, w, &plan.source.taps, &mut sums[..plan.places]);
+        let (own, row) = (plan.source.channel, plan.places.next_multiple_of(STEP));
+        let (last, from) = (first + y.len() / out, first / g.m);
+        if !plan.source.as_is {
+            let images = x[from * len..].chunks_exact(len).take(last.div_ceil(g.m) - from);
+            for (x, y) in images.zip(laid_out.chunks_exact_mut(own)) {
+                plan.source.phases(s, g, x, y);
             }
+        }
+        for (i, sums) in (first..last).zip(sums.chunks_exact_mut(row)) {
+            let x = if plan.source.as_is {
+                &x[i / g.m * len..][..len]
+            } else {
+                &laid_out[(i / g.m - from) * own..][..own]
+            };
+            let w = &w[i % (g.group * g.m) * taps..][..taps];
+            long_row(s, x, w, &plan.source.taps, plan.places, sums);
+        }
+        for ((i, y), sums) in (first..).zip(y.chunks_exact_mut(out)).zip(sums.chunks_exact(row)) {
+            let channel = i % (g.group * g.m);
             finish(s, plan, sums, &follow.channels(channel, 1, i * out, out), y);
         }
     }
 }
 
-/// `y[i] = Σ w[k] · x[taps[k] + i]`
+/// `y[i] = Σ w[k] · x[taps[k] + i]` for `i < n`, and anything up to a whole vector.
 #[inline(always)]
-fn long_row<S: Simd>(s: S, x: &[f32], w: &[f32], taps: &[usize], y: &mut [f32]) {
+fn long_row<S: Simd>(s: S, x: &[f32], w: &[f32], taps: &[usize], n: usize, y: &mut [f32]) {
     match w.len() {
-        9 => taps_of::<S, 9>(s, x, w, taps, y),
-        25 => taps_of::<S, 25>(s, x, w, taps, y),
-        _ => all_sums(s, x, w, taps, y),
+        9 => taps_of::<S, 9>(s, x, w, taps, n, y),
+        25 => taps_of::<S, 25>(s, x, w, taps, n, y),
+        _ => all_sums(s, x, w, taps, n, y),
     }
 }
 
 /// A number of taps that is known beforehand.
 #[inline(always)]
-fn taps_of<S: Simd, const K: usize>(s: S, x: &[f32], w: &[f32], taps: &[usize], y: &mut [f32]) {
+fn taps_of<S: Simd, const K: usize>(
+    s: S,
+    x: &[f32],
+    w: &[f32],
+    taps: &[usize],
+    n: usize,
+    y: &mut [f32],
+) {
     let (w, taps): (&[f32; K], &[usize; K]) = match (w.try_into(), taps.try_into()) {
         (Ok(w), Ok(taps)) => (w, taps),
         _ => return,
     };
-    all_sums(s, x, w, taps, y);
+    all_sums(s, x, w, taps, n, y);
 }
 
 #[inline(always)]
-fn all_sums<S: Simd>(s: S, x: &[f32], w: &[f32], taps: &[usize], y: &mut [f32]) {
+fn all_sums<S: Simd>(s: S, x: &[f32], w: &[f32], taps: &[usize], n: usize, y: &mut [f32]) {
     let mut at = 0;
-    while at < y.len() {
-        let n = (y.len() - at).div_ceil(S::LANES);
+    while at < n {
+        let y = &mut y[at..];
         at += S::LANES
-            * match n {
+            * match (n - at).div_ceil(S::LANES) {
                 SUMS.. => sums::<S, SUMS>(s, x, w, taps, at, y),
                 4.. => sums::<S, 4>(s, x, w, taps, at, y),
                 2.. => sums::<S, 2>(s, x, w, taps, at, y),
@@ -160,28 +179,26 @@ fn sums<S: Simd, const N: usize>(
         acc[N - 1] = w.mul_add(s.load_partial(last, 0.0), acc[N - 1]);
     }
     for j in 0..N {
-        acc[j].store_partial(&mut y[at + j * S::LANES..]);
+        acc[j].store(&mut y[j * S::LANES..]);
     }
     N
 }
 
-/// Copies the rows out of the long one, adds what follows and applies the activation.
+/// Copies the rows out of the long one, adds what follows and applies the activation. In order,
+/// so that whole vectors may be written: what is too much the next row overwrites.
 #[inline(always)]
 fn finish<S: Simd>(s: S, plan: &Plan, sums: &[f32], follow: &Follow<'_>, y: &mut [f32]) {
-    let [_, h, w] = plan.g.axes.map(|a| a.output);
+    let [d, h, w] = plan.g.axes.map(|a| a.output);
     let pitch = plan.source.pitch;
     let bias = s.splat(follow.bias.map_or(0.0, |b| b[0]));
-    for (r, y) in y.chunks_exact_mut(w).enumerate() {
-        let sums = &sums[r / h * pitch[0] + r % h * pitch[1]..][..w];
-        let mut j = 0;
-        while j < w {
+    for (row, (z, r)) in (0..d).flat_map(|z| (0..h).map(move |r| (z, r))).enumerate() {
+        let sums = &sums[z * pitch[0] + r * pitch[1]..];
+        for j in (0..w).step_by(S::LANES) {
             let mut v = s.load_partial(&sums[j..], 0.0) + bias;
             if let Some(residual) = follow.residual {
-                v = v + s.load_partial(&residual[r * w + j..(r + 1) * w], 0.0);
+                v = v + s.load_partial(&residual[row * w + j..], 0.0);
             }
-            v.store_partial(&mut y[j..]);
-            j += S::LANES;
+            follow.activation.apply(s, v).store_partial(&mut y[row * w + j..]);
         }
     }
-    follow.activation.apply_slice(s, y);
 }

@@ -1,6 +1,7 @@
 //! Convolution in i32, where sums wrap: patches a block of outputs at a time, and products of
 //! integers; one channel per group goes through the plain loops.
 
+use bytemuck::{cast_slice, cast_slice_mut};
 use rinfer_graph::backend::RunCx;
 use rinfer_graph::{Reason, invalid};
 
@@ -52,7 +53,9 @@ impl Plan {
                     return self.image(isa, (x, w), y, cx);
                 }
                 with_scratch_of(g.c * self.source.channel, |laid_out: &mut [i32]| {
-                    self.source.lay_out(isa, g, x, laid_out);
+                    // Bits are only moved.
+                    let (from, to) = (cast_slice(x), cast_slice_mut(laid_out));
+                    self.source.lay_out(isa, g, from, to);
                     self.image(isa, (laid_out, w), y, cx)
                 })
                 .map_err(limit)?

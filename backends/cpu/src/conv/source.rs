@@ -6,11 +6,9 @@
 //! phases; elements of one phase stand side by side. With stride 1 there is one phase, and without
 //! padding the image is used as it is.
 
-use bytemuck::Pod;
-
 use super::geometry::Geometry;
 use crate::par;
-use crate::simd::Isa;
+use crate::simd::{F32s, Isa, Simd};
 
 /// Where the elements that a convolution reads stand.
 #[derive(Clone, Debug)]
@@ -78,7 +76,7 @@ impl Source {
     }
 
     /// Lays out every channel of `x` in `y`, on as many threads as there are.
-    pub fn lay_out<T: Pod + Send + Sync>(&self, isa: Isa, g: &Geometry, x: &[T], y: &mut [T]) {
+    pub fn lay_out(&self, isa: Isa, g: &Geometry, x: &[f32], y: &mut [f32]) {
         let len = g.in_len();
         let grain = par::grain(self.channel / 4);
         par::chunks_mut(y, self.channel, grain, |c, y| {
@@ -87,13 +85,13 @@ impl Source {
     }
 
     /// Lays out one channel.
-    pub fn lay_out_channel<T: Pod>(&self, isa: Isa, g: &Geometry, x: &[T], y: &mut [T]) {
-        crate::simd_dispatch!(isa, _s => self.phases(g, x, y));
+    pub fn lay_out_channel(&self, isa: Isa, g: &Geometry, x: &[f32], y: &mut [f32]) {
+        crate::simd_dispatch!(isa, s => self.phases(s, g, x, y));
     }
 
     /// As [`Source::lay_out_channel`], inside a kernel.
     #[inline(always)]
-    pub(super) fn phases<T: Pod>(&self, g: &Geometry, x: &[T], y: &mut [T]) {
+    pub(super) fn phases<S: Simd>(&self, s: S, g: &Geometry, x: &[f32], y: &mut [f32]) {
         let [d, h, w] = &g.axes;
         let [dn, hn, wn] = self.sizes;
         let (plane, across) = (dn * hn * wn, &self.phases[2]);
@@ -103,21 +101,30 @@ impl Source {
         let down =
             self.phases[0].iter().flat_map(|&pd| self.phases[1].iter().map(move |&ph| (pd, ph)));
         for ((pd, ph), y) in down.zip(y.chunks_exact_mut(plane * across.len())) {
-            for at in 0..dn * hn {
-                let z = (at / hn * d.stride + pd).checked_sub(d.before).filter(|&z| z < d.input);
-                let r = (at % hn * h.stride + ph).checked_sub(h.before).filter(|&r| r < h.input);
-                let mut rows = y.chunks_exact_mut(plane).map(|p| &mut p[at * wn..(at + 1) * wn]);
-                let (Some(z), Some(r)) = (z, r) else {
-                    rows.for_each(|y| y.fill(T::zeroed()));
-                    continue;
+            for at in (0..dn).flat_map(|z| (0..hn).map(move |r| (z, r))) {
+                let z = (at.0 * d.stride + pd).checked_sub(d.before).filter(|&z| z < d.input);
+                let r = (at.1 * h.stride + ph).checked_sub(h.before).filter(|&r| r < h.input);
+                let x = match (z, r) {
+                    (Some(z), Some(r)) => &x[(z * h.input + r) * w.input..][..w.input],
+                    _ => &[],
                 };
-                let x = &x[(z * h.input + r) * w.input..][..w.input];
+                let at = (at.0 * hn + at.1) * wn;
                 match (w.stride, across.len()) {
-                    (1, _) => rows.for_each(|y| row(x, y, 1, 0, w.before)),
-                    (2, 2) => all_phases::<T, 2>(x, std::array::from_fn(|_| rows.next()), w.before),
-                    (4, 4) => all_phases::<T, 4>(x, std::array::from_fn(|_| rows.next()), w.before),
-                    (s, _) => {
-                        across.iter().zip(rows).for_each(|(&p, y)| row(x, y, s, p, w.before));
+                    (1, 1) => spread(s, x, wn, [&mut y[at..]], w.before),
+                    (2, 2) => {
+                        let (a, b) = y.split_at_mut(plane);
+                        spread(s, x, wn, [&mut a[at..], &mut b[at..]], w.before);
+                    }
+                    (4, 4) => {
+                        let (ab, cd) = y.split_at_mut(2 * plane);
+                        let ((a, b), (c, d)) = (ab.split_at_mut(plane), cd.split_at_mut(plane));
+                        let rows = [&mut a[at..], &mut b[at..], &mut c[at..], &mut d[at..]];
+                        spread(s, x, wn, rows, w.before);
+                    }
+                    _ => {
+                        for (&phase, y) in across.iter().zip(y.chunks_exact_mut(plane)) {
+                            row(x, &mut y[at..at + wn], (w.stride, phase), w.before);
+                        }
                     }
                 }
             }
@@ -125,61 +132,61 @@ impl Source {
     }
 }
 
-/// Every phase of a row with stride S at once: `y[p][i] = x[i · S + p - before]`, zero outside.
+/// Every phase of a row with stride N at once: `y[p][i] = x[i · N + p - before]` for `i < n`, zero
+/// outside. Whole vectors are written, for what follows a row in `y` is written after it: masked
+/// stores are slow, and what they wrote is slow to be read.
 #[inline(always)]
-fn all_phases<T: Pod, const S: usize>(x: &[T], y: [Option<&mut [T]>; S], before: usize) {
-    // In the order of the elements of x: element S·i + r goes to place i of part r.
-    let mut parts: [&mut [T]; S] = std::array::from_fn(|_| &mut [][..]);
+fn spread<S: Simd, const N: usize>(s: S, x: &[f32], n: usize, y: [&mut [f32]; N], before: usize) {
+    // In the order of the elements of x: element N·i + r goes to place i of part r.
+    let mut parts: [&mut [f32]; N] = std::array::from_fn(|_| &mut [][..]);
+    let mut longest = 0;
     for (phase, y) in y.into_iter().enumerate() {
-        let Some(y) = y else { return };
-        let r = (phase + S - before % S) % S;
-        let zeros = ((r + before) / S).min(y.len());
-        let (zeros, y) = y.split_at_mut(zeros);
-        zeros.fill(T::zeroed());
-        let have = x.len().saturating_sub(r).div_ceil(S).min(y.len());
-        let (y, zeros) = y.split_at_mut(have);
-        zeros.fill(T::zeroed());
-        parts[r] = y;
+        let r = (phase + N - before % N) % N;
+        let zeros = ((r + before) / N).min(n);
+        for i in (0..zeros).step_by(S::LANES) {
+            s.zero().store_partial(&mut y[i..]);
+        }
+        longest = longest.max(n - zeros);
+        parts[r] = &mut y[zeros..];
     }
-    let (groups, rest) = x.as_chunks::<S>();
-    let whole = parts.iter().map(|p| p.len()).min().unwrap_or(0).min(groups.len());
-    for (r, part) in parts.iter_mut().enumerate() {
-        for i in whole..part.len() {
-            part[i] = groups.get(i).map_or_else(|| rest[r], |g| g[r]);
+    for i in (0..longest).step_by(S::LANES) {
+        let mut v = [s.zero(); N];
+        for (j, v) in v.iter_mut().enumerate() {
+            *v = s.load_partial(x.get(N * i + j * S::LANES..).unwrap_or_default(), 0.0);
+        }
+        let v = apart(s, v);
+        for (v, part) in v.into_iter().zip(&mut parts) {
+            v.store_partial(part.get_mut(i..).unwrap_or_default());
         }
     }
-    // Written out: a loop over the parts inside would not become vectors.
-    match &mut parts[..] {
-        [a, b] => {
-            let out = a[..whole].iter_mut().zip(&mut b[..whole]);
-            out.zip(x.as_chunks::<2>().0).for_each(|((a, b), x)| (*a, *b) = (x[0], x[1]));
-        }
-        [a, b, c, d] => {
-            let left = a[..whole].iter_mut().zip(&mut b[..whole]);
-            let right = c[..whole].iter_mut().zip(&mut d[..whole]);
-            left.zip(right).zip(x.as_chunks::<4>().0).for_each(|(((a, b), (c, d)), x)| {
-                (*a, *b, *c, *d) = (x[0], x[1], x[2], x[3]);
-            });
-        }
-        _ => {}
+}
+
+/// Every N-th lane of all vectors, from the first, from the second, and so on; N is 1, 2 or 4.
+#[inline(always)]
+fn apart<S: Simd, const N: usize>(s: S, mut v: [S::F32; N]) -> [S::F32; N] {
+    if N == 2 {
+        (v[0], v[1]) = s.unzip(v[0], v[1]);
     }
+    if N == 4 {
+        let ((even, odd), (even2, odd2)) = (s.unzip(v[0], v[1]), s.unzip(v[2], v[3]));
+        (v[0], v[2]) = s.unzip(even, even2);
+        (v[1], v[3]) = s.unzip(odd, odd2);
+    }
+    v
 }
 
 /// One phase of a row: `y[i] = x[i · stride + phase - before]`, zero outside.
 #[inline(always)]
-fn row<T: Pod>(x: &[T], y: &mut [T], stride: usize, phase: usize, before: usize) {
+fn row(x: &[f32], y: &mut [f32], (stride, phase): (usize, usize), before: usize) {
     let first = before.saturating_sub(phase).div_ceil(stride).min(y.len());
     let (zeros, y) = y.split_at_mut(first);
-    zeros.fill(T::zeroed());
+    zeros.fill(0.0);
     let from = (first * stride + phase).saturating_sub(before);
     let x = x.get(from..).unwrap_or_default();
     let n = x.len().div_ceil(stride).min(y.len());
     let (y, zeros) = y.split_at_mut(n);
-    zeros.fill(T::zeroed());
-    match stride {
-        1 => y.copy_from_slice(&x[..n]),
-        s => y.iter_mut().zip(x.iter().step_by(s)).for_each(|(y, x)| *y = *x),
-    }
+    zeros.fill(0.0);
+    y.iter_mut().zip(x.iter().step_by(stride)).for_each(|(y, x)| *y = *x);
 }
 
 #[cfg(test)]
