@@ -38,8 +38,8 @@ fn ready(g: &Geometry, cx: &Cx<'_>) -> Result<Option<Arc<Weights>>, Reason> {
     if g.c == 1 {
         return Ok(None);
     }
-    // The two ways to use them are kept apart.
-    let kind = if winograd::suits(g) { 4 } else { 1 };
+    // Convolutions that share weights may use them in both ways, or in other groups.
+    let kind = 2 * g.group as u64 + u64::from(winograd::suits(g));
     cx.packed(1, kind, |w| Weights::pack(cx.isa, g, w.as_slice::<f32>()))
 }
 
