@@ -174,6 +174,25 @@ impl Model {
         onnx::export(&self.inner).map_err(Error::Export)
     }
 
+    /// The model as the bytes of an ONNX file that finds its weights in the file `location` beside
+    /// it; they are written into `data`. For models of more than the 2 GiB that one file may have.
+    ///
+    /// # Errors
+    /// As for [`Model::to_onnx`], or `data` cannot be written.
+    pub fn to_onnx_external(
+        &self,
+        location: &str,
+        data: &mut dyn std::io::Write,
+    ) -> Result<Vec<u8>, Error> {
+        onnx::export_external(&self.inner, location, data).map_err(Error::Export)
+    }
+
+    /// The bytes of all constants of the graph, bodies not counted.
+    pub fn weight_bytes(&self) -> usize {
+        let graph = &self.inner.graph;
+        graph.values().filter_map(|v| graph.tensor(v)).map(|t| t.byte_len()).sum()
+    }
+
     /// The inputs that must be given.
     pub fn inputs(&self) -> &[Port] {
         &self.inner.inputs

@@ -124,6 +124,24 @@ fn an_attribute_that_a_custom_operator_does_not_read_is_an_error() {
 }
 
 #[test]
+fn a_chain_of_200000_nodes_is_loaded_and_run() {
+    const NODES: usize = 200_000;
+    let mut text = String::from("x0: float[3]\n");
+    for i in 0..NODES {
+        let op = ["Neg", "Abs", "Relu", "Neg"][i % 4];
+        text.push_str(&format!("x{} = {op}(x{i})\n", i + 1));
+    }
+    text.push_str(&format!("→ x{NODES}\n"));
+    let bytes = rinfer::Model::from_text(&text).unwrap().to_onnx().unwrap();
+    let began = std::time::Instant::now();
+    let session = Session::builder().load_bytes(bytes).unwrap();
+    let loaded = began.elapsed();
+    let y = session.run([("x0", Tensor::vector(&[1f32, -2.0, 3.0]))]).unwrap();
+    println!("{NODES} nodes: loaded in {loaded:?}, answered after {:?}", began.elapsed());
+    assert_eq!(y[0].as_tensor().unwrap().as_slice::<f32>(), [-1.0, -2.0, -3.0]);
+}
+
+#[test]
 fn memory_is_known_before_running() {
     let session = Session::load(model("digits")).unwrap();
     let one = session.memory(&[("image", &[1, 1, 8, 8])]).unwrap();

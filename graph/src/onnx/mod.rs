@@ -11,7 +11,7 @@ mod parse;
 pub mod tensors;
 pub mod values;
 
-pub use export::{ExportError, export};
+pub use export::{ExportError, export, export_external};
 pub use external::{ExternalData, NoExternalData};
 pub use import::{CustomOps, ImportError, ImportOptions, import};
 pub use model::{Model, Port};

@@ -29,7 +29,7 @@ use self::node::NodeOut;
 use super::model::{Model, Port};
 use super::tensors;
 use crate::shape::Dim;
-use crate::{Fact, Graph, Kind, NodeId, Reason, Type, Value, ValueId, invalid};
+use crate::{Fact, Graph, Kind, NodeId, Reason, Tensor, Type, Value, ValueId, invalid};
 
 /// Why a model cannot be written as ONNX.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -61,10 +61,41 @@ const BASE_OPSET: i64 = 21;
 
 /// Writes a model as the bytes of an ONNX file, weights included.
 ///
-/// `Err` if an operator has no counterpart in ONNX, or if the file would be larger than the 2 GiB
-/// that protobuf allows.
+/// # Errors
+/// An operator has no counterpart in ONNX, or the file would be larger than the 2 GiB that protobuf
+/// allows.
 pub fn export(model: &Model) -> Result<Vec<u8>, ExportError> {
-    let mut shared = Shared { names: HashSet::new(), opsets: BTreeMap::new() };
+    Ok(write(model, None)?.0)
+}
+
+/// Writes a model as the bytes of an ONNX file, and its weights into `data`, which the file knows
+/// as the file `location` beside it.
+///
+/// # Errors
+/// As for [`export`], or `data` cannot be written.
+pub fn export_external(
+    model: &Model,
+    location: &str,
+    data: &mut dyn std::io::Write,
+) -> Result<Vec<u8>, ExportError> {
+    let external = External { location: location.into(), tensors: Vec::new(), end: 0 };
+    let (bytes, tensors) = write(model, Some(external))?;
+    let put = |e: std::io::Error| invalid!("{location}: {e}");
+    let mut end = 0;
+    for (offset, tensor) in tensors {
+        data.write_all(&vec![0; offset - end]).map_err(put)?;
+        data.write_all(tensor.as_bytes()).map_err(put)?;
+        end = offset + tensor.byte_len();
+    }
+    Ok(bytes)
+}
+
+/// The file, and what belongs into the file of weights beside it: where, and what.
+fn write(
+    model: &Model,
+    external: Option<External>,
+) -> Result<(Vec<u8>, Vec<(usize, Tensor)>), ExportError> {
+    let mut shared = Shared { names: HashSet::new(), opsets: BTreeMap::new(), external };
     shared.need("", BASE_OPSET);
     let graph = main_graph(model, &mut shared)?;
     let opset = |(&domain, &version): (&&str, &i64)| pb::OperatorSetIdProto {
@@ -92,7 +123,7 @@ pub fn export(model: &Model) -> Result<Vec<u8>, ExportError> {
         let text = format!("the file would have {bytes} bytes, the limit is {}", pb::MAX_BYTES);
         return Err(Reason::new(Kind::Limit, text).into());
     }
-    Ok(pb::encode(&proto))
+    Ok((pb::encode(&proto), shared.external.map_or(Vec::new(), |external| external.tensors)))
 }
 
 /// The IR version that came with an opset.
@@ -106,11 +137,49 @@ fn ir_version(opset: i64) -> i64 {
     }
 }
 
+/// The file of weights beside the model's.
+struct External {
+    location: String,
+    /// Each with its place in the file.
+    tensors: Vec<(usize, Tensor)>,
+    end: usize,
+}
+
+impl External {
+    /// Weights smaller than this stay in the model's file.
+    const LEAST: usize = 1024;
+    /// What a weight's place is a multiple of: a page, so that it can be mapped by itself.
+    const ALIGN: usize = 4096;
+
+    /// Gives a tensor a place; its description, which says where it stands.
+    fn put(&mut self, name: &str, tensor: &Tensor) -> pb::TensorProto {
+        let offset = self.end.next_multiple_of(External::ALIGN);
+        let length = tensor.byte_len();
+        self.end = offset + length;
+        self.tensors.push((offset, tensor.clone()));
+        let numbers = [("offset", offset), ("length", length)].map(|(k, n)| (k, n.to_string()));
+        let entry = |(key, value): (&str, String)| pb::StringStringEntryProto {
+            key: Some(key.into()),
+            value: Some(value),
+        };
+        let entries = [("location", self.location.clone())].into_iter().chain(numbers);
+        pb::TensorProto {
+            name: Some(name.into()),
+            dims: tensor.shape().iter().map(|&n| n as i64).collect(),
+            data_type: Some(tensor.dtype().to_onnx()),
+            data_location: Some(pb::tensor_proto::DataLocation::External as i32),
+            external_data: entries.map(entry).collect(),
+            ..Default::default()
+        }
+    }
+}
+
 /// What all graphs of a model share.
 struct Shared {
     /// Every name of a value: ONNX wants them unique, bodies included.
     names: HashSet<String>,
     opsets: BTreeMap<&'static str, i64>,
+    external: Option<External>,
 }
 
 impl Shared {
@@ -218,12 +287,16 @@ impl<'a> GraphOut<'a> {
 
     /// Writes a constant down: an initializer, or nodes for what no initializer can be.
     fn constant(&mut self, name: &str, value: &Value) -> Result<(), Reason> {
-        match value {
-            Value::Tensor(_) | Value::Text(_) => {
+        match (value, &mut self.shared.external) {
+            (Value::Tensor(t), Some(external)) if t.byte_len() >= External::LEAST => {
+                self.initializers.push(external.put(name, t));
+                Ok(())
+            }
+            (Value::Tensor(_) | Value::Text(_), _) => {
                 self.initializers.push(tensors::to_proto(name, value)?);
                 Ok(())
             }
-            other => values::constant(self, name, other),
+            (other, _) => values::constant(self, name, other),
         }
     }
 }

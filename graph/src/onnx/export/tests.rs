@@ -163,3 +163,31 @@ fn support_vectors_come_back() {
          coefficients = [1.0, -1.0], rho = [0.25]>(x); → y",
     );
 }
+
+#[test]
+fn weights_beside_the_file_stand_at_pages_and_come_back() {
+    struct Beside(Vec<u8>);
+    impl crate::onnx::ExternalData for Beside {
+        fn read(
+            &self,
+            location: &str,
+            offset: u64,
+            length: Option<u64>,
+        ) -> Result<bytes::Bytes, crate::Reason> {
+            assert_eq!((location, offset % 4096), ("weights.bin", 0));
+            let at = offset as usize;
+            Ok(bytes::Bytes::copy_from_slice(&self.0[at..at + length.unwrap() as usize]))
+        }
+    }
+    let text = "x: float[1]; a: float[700] = 1.5; b: float[900] = 2.5; c: float = 3; \
+                d = Add(x, a); e = Add(x, b); y = Concat<axis = 0>(d, e); z = Add(y, c); → z";
+    let before = model(parse(text).unwrap());
+    let mut data = Vec::new();
+    let bytes = super::export_external(&before, "weights.bin", &mut data).unwrap();
+    assert_eq!(data.len(), 4096 + 3600);
+    assert!(bytes.len() < 1024);
+    let beside = Beside(data);
+    let options = ImportOptions { external: &beside, ..ImportOptions::default() };
+    let after = import(bytes.into(), &options).unwrap();
+    assert_eq!(after.graph.to_string(), before.graph.to_string());
+}

@@ -9,7 +9,9 @@ pub mod raw;
 pub mod safetensors;
 pub mod text;
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use crate::failure::{Code, Failure, OrFail, Result};
 
@@ -29,19 +31,59 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).or_fail(Code::Usage, path.display())
 }
 
-/// Writes a whole file, or nothing: what is cut off leaves no half a file behind.
+/// Writes a whole file, or nothing.
 pub fn write(path: &Path, bytes: &[u8], overwrite: bool) -> Result<()> {
-    if !overwrite && path.exists() {
-        let text = format!("{} exists; --overwrite replaces it", path.display());
-        return Err(Failure::usage(text));
+    let mut part = Part::create(path, overwrite)?;
+    part.write_all(bytes).or_fail(Code::Run, path.display())?;
+    part.finish().map(drop)
+}
+
+/// A file being written under another name: what is cut off leaves no half a file behind.
+pub struct Part<'a> {
+    path: &'a Path,
+    part: PathBuf,
+    file: File,
+}
+
+impl<'a> Part<'a> {
+    /// Begins to write; `Err` if the file exists and may not be replaced.
+    pub fn create(path: &'a Path, overwrite: bool) -> Result<Part<'a>> {
+        if !overwrite && path.exists() {
+            let text = format!("{} exists; --overwrite replaces it", path.display());
+            return Err(Failure::usage(text));
+        }
+        let mut part = path.as_os_str().to_os_string();
+        part.push(format!(".part{}", std::process::id()));
+        let part = PathBuf::from(part);
+        let file = File::create(&part).or_fail(Code::Run, path.display())?;
+        Ok(Part { path, part, file })
     }
-    let mut part = path.as_os_str().to_os_string();
-    part.push(format!(".part{}", std::process::id()));
-    let written = std::fs::write(&part, bytes).and_then(|()| std::fs::rename(&part, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&part);
+
+    /// Gives the file its name; how many bytes it has.
+    pub fn finish(self) -> Result<u64> {
+        let named = self.file.metadata().and_then(|meta| {
+            std::fs::rename(&self.part, self.path)?;
+            Ok(meta.len())
+        });
+        named.or_fail(Code::Run, self.path.display())
     }
-    written.or_fail(Code::Run, path.display())
+}
+
+impl Write for Part<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Part<'_> {
+    /// Removes what was not finished; after [`Part::finish`] there is nothing of this name.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.part);
+    }
 }
 
 /// The part of a file's name after its last dot, in lower case.

@@ -23,33 +23,59 @@ pub fn optimize(args: &OptimizeArgs, print: &PrintArgs) -> Result<()> {
     let nodes_before = model.graph().order().len();
     model.optimize().map_err(|e| Failure::load(&args.model, e))?;
     let nodes_after = model.graph().order().len();
-    let bytes = model.to_onnx().map_err(|e| Failure::load(&args.model, e))?;
+    let bytes = write(args, &model)?;
     if !args.no_check {
-        check(args, &dims, &bytes, print)?;
+        check(args, &dims, print)?;
     }
-    formats::write(&args.output, &bytes, args.overwrite)?;
     if print.json {
         println!(
             "{}",
             json!({"model": args.model.display().to_string(), "output": args.output.display().to_string(),
-                   "bytes_before": before, "bytes_after": bytes.len(),
+                   "bytes_before": before, "bytes_after": bytes,
                    "nodes_before": nodes_before, "nodes_after": nodes_after,
                    "checked": !args.no_check})
         );
     } else {
-        println!("bytes  {before} → {}", bytes.len());
+        println!("bytes  {before} → {bytes}");
         println!("nodes  {nodes_before} → {nodes_after}");
     }
     Ok(())
 }
 
-/// Runs the original, not optimized, and what is to be written on the same inputs.
-fn check(
-    args: &OptimizeArgs,
-    dims: &[(String, usize)],
-    bytes: &[u8],
-    print: &PrintArgs,
-) -> Result<()> {
+/// Above this the weights go into a file of their own: protobuf ends at 2 GiB.
+const LARGE: usize = 2000 << 20;
+
+/// Writes the model, and a file `OUT.data` beside it if it is large; the bytes of both.
+fn write(args: &OptimizeArgs, model: &Model) -> Result<usize> {
+    let failed = |e| Failure::load(&args.model, e);
+    if model.weight_bytes() <= LARGE {
+        let bytes = model.to_onnx().map_err(failed)?;
+        formats::write(&args.output, &bytes, args.overwrite)?;
+        return Ok(bytes.len());
+    }
+    let name = args.output.file_name().unwrap_or_default().to_string_lossy();
+    let location = format!("{name}.data");
+    let beside = args.output.with_file_name(&location);
+    let mut file = formats::Part::create(&beside, args.overwrite)?;
+    let bytes = model.to_onnx_external(&location, &mut file).map_err(failed)?;
+    let data = file.finish()?;
+    formats::write(&args.output, &bytes, args.overwrite)?;
+    Ok(bytes.len() + data as usize)
+}
+
+/// Runs the original, not optimized, and what was written on the same inputs; removes what was
+/// written if they differ.
+fn check(args: &OptimizeArgs, dims: &[(String, usize)], print: &PrintArgs) -> Result<()> {
+    let checked = compared(args, dims, print);
+    if checked.is_err() {
+        let name = args.output.file_name().unwrap_or_default().to_string_lossy();
+        let _ = std::fs::remove_file(&args.output);
+        let _ = std::fs::remove_file(args.output.with_file_name(format!("{name}.data")));
+    }
+    checked
+}
+
+fn compared(args: &OptimizeArgs, dims: &[(String, usize)], print: &PrintArgs) -> Result<()> {
     let model = context::open(&args.model, args.untrusted, dims)?;
     let given = inputs::gather(&args.model, &model, &args.input, print)?;
     let options = context::run_options(None)?;
@@ -59,7 +85,7 @@ fn check(
         session.run_with(given.clone(), &options).map_err(|e| Failure::run(&args.model, e))
     };
     let expected = run(model, false)?;
-    let written = Model::from_bytes(bytes.to_vec()).or_fail(Code::Model, "the optimized model")?;
+    let written = Model::open(&args.output).or_fail(Code::Model, "the optimized model")?;
     let names: Vec<String> = written.outputs().iter().map(|p| p.name.clone()).collect();
     let found = run(written, false)?;
     for ((name, found), expected) in names.iter().zip(&found).zip(&expected) {
