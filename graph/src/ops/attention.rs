@@ -3,9 +3,11 @@
 //! y = softmax(softcap(scale · Q·Kᵀ) + bias) · V, a row whose keys are all masked is zero
 //!
 //! Q [b, h, q, d], K [b, h′, k, d], V [b, h′, k, e]  →  Y [b, h, q, e]; or with heads side by side
-//! Q [b, q, h·d], K [b, k, h′·d], V [b, k, h′·e]  →  Y [b, q, h·e]; h′ divides h.
+//! Q [b, q, h·d], K [b, k, h′·d], V [b, k, h′·e]  →  Y [b, q, h·e]; h′ divides h. Q may have its
+//! heads side by side where K and V have not.
 //!
-//! bias is -∞ where `causal`, the window or `nonpad_kv_seqlen` exclude a key, plus `attn_mask`.
+//! bias is -∞ where `causal`, the window or `nonpad_kv_seqlen` exclude a key, plus `attn_mask`. A
+//! sink is one more score of a head, of a key without a value.
 
 use smallvec::SmallVec;
 
@@ -29,7 +31,8 @@ pub enum Scores {
 }
 
 /// Inputs Q, K, V, attn_mask, past_key, past_value, nonpad_kv_seqlen, all from the mask on
-/// optional; outputs Y, present_key, present_value, scores.
+/// optional, and two that ONNX's operator has not: the position of each batch's first query among
+/// the keys (int64 [b]), and the sinks [h]. Outputs Y, present_key, present_value, scores.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
     /// Heads of Q, where they lie side by side.
@@ -71,8 +74,10 @@ pub struct AttentionSizes {
     pub head: usize,
     /// Size of a value's head.
     pub v_head: usize,
-    /// Whether heads lie side by side (inputs of rank 3).
+    /// Whether heads of Q and Y lie side by side (rank 3).
     pub side_by_side: bool,
+    /// Whether heads of K and V do.
+    pub kv_side_by_side: bool,
 }
 
 impl AttentionSizes {
@@ -113,7 +118,7 @@ impl Attention {
             },
             _ => Err(invalid!("{what} has the shape {shape:?}, where rank 3 or 4 is needed")),
         };
-        if q.len() != k.len() || k.len() != v.len() {
+        if k.len() != v.len() || (q.len() != k.len() && (q.len(), k.len()) != (3, 4)) {
             return Err(invalid!("Q, K and V have ranks {}, {}, {}", q.len(), k.len(), v.len()));
         }
         let (qs, ks) = (split(q, self.q_heads, "Q")?, split(k, self.kv_heads, "K")?);
@@ -139,6 +144,7 @@ impl Attention {
             head: qs[3],
             v_head: vs[3],
             side_by_side: q.len() == 3,
+            kv_side_by_side: k.len() == 3,
         })
     }
 
@@ -200,9 +206,13 @@ impl Attention {
         if inputs.opt(4).is_some() != inputs.opt(5).is_some() {
             return Err(invalid!("past_key and past_value are only given together"));
         }
-        if inputs.opt(6).is_some() && inputs.opt(4).is_some() {
-            return Err(invalid!("nonpad_kv_seqlen together with past_key"));
+        if inputs.opt(4).is_some() && (inputs.opt(6).is_some() || inputs.opt(7).is_some()) {
+            return Err(invalid!("nonpad_kv_seqlen or positions together with past_key"));
         }
+        if let Some(first) = inputs.opt(7).filter(|first| first.dtype() != Ok(I64)) {
+            return Err(invalid!("positions of queries are {}, not int64", first.ty));
+        }
+        inputs.same_dtype(0, 8)?;
         let sizes = |i: usize| inputs.opt(i).and_then(Fact::sizes);
         let (Some(q), Some(k), Some(v)) = (sizes(0), sizes(1), sizes(2)) else { return Ok(()) };
         if inputs.opt(4).is_some() && sizes(4).is_none() {
@@ -218,12 +228,13 @@ impl Attention {
         {
             return Err(invalid!("past_value has the shape {past:?}"));
         }
-        match sizes(6) {
-            Some(lens) if lens[..] != [all.batch] => {
-                Err(invalid!("nonpad_kv_seqlen of shape {lens:?} for a batch of {}", all.batch))
+        let vectors = [(6, all.batch, "nonpad_kv_seqlen"), (7, all.batch, "positions of queries")];
+        for (i, n, what) in vectors.into_iter().chain([(8, all.q_heads, "sinks")]) {
+            if let Some(shape) = sizes(i).filter(|shape| shape[..] != [n]) {
+                return Err(invalid!("{what} of shape {shape:?} where {n} are needed"));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
 
@@ -319,6 +330,14 @@ mod tests {
         let op = Attention { q_heads: Some(3), kv_heads: Some(2), ..Attention::PLAIN };
         let made = shapes(&op, &[Some(&[2, 5, 24]), Some(&[2, 7, 16]), Some(&[2, 7, 16])]);
         assert!(made.unwrap_err().contains("[2, 3, 5, 8], [2, 2, 7, 8]"));
+    }
+
+    #[test]
+    fn queries_side_by_side_meet_keys_that_are_not() {
+        let op = Attention { q_heads: Some(4), ..Attention::PLAIN };
+        let (q, kv): (&[usize], &[usize]) = (&[2, 5, 32], &[2, 2, 7, 8]);
+        assert_eq!(shapes(&op, &[Some(q), Some(kv), Some(kv)]).unwrap()[0], "float[2, 5, 32]");
+        assert!(shapes(&Attention::PLAIN, &[Some(kv), Some(q), Some(q)]).is_err());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! (x₁, x₂) → (cos·x₁ - sin·x₂, sin·x₁ + cos·x₂) for the first `dim` elements of each head; pairs are
 //! the halves of these, or neighbours (`interleaved`).
 //!
-//! X [b, h, s, d] or [b, s, h·d]; cos and sin [positions, dim/2], chosen by position_ids [b, s], or
-//! without them [b, s, dim/2].
+//! X [b, h, s, d] or [b, s, h·d]; cos and sin [positions, dim/2], chosen by position_ids [b, s] (or
+//! one number: the position of the first of s), or without them [b, s, dim/2].
 
 use super::{Inputs, one};
 use crate::onnx::{NodeCx, Outputs};
@@ -64,6 +64,7 @@ impl RotaryEmbedding {
             }
             if let Some(ids) = ids.and_then(|ids| ids.sizes())
                 && ids[..] != [b, s]
+                && !matches!(ids[..], [] | [1])
             {
                 return Err(invalid!("position_ids of shape {ids:?} for X {sizes:?}"));
             }
@@ -74,6 +75,9 @@ impl RotaryEmbedding {
 
 pub(super) fn import(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     cx.check_inputs(3, 4)?;
+    if let Some(rank) = cx.opt_input(3).and_then(|ids| cx.fact(ids).rank()).filter(|&r| r != 2) {
+        return Err(invalid!("position_ids of rank {rank} where 2 is needed"));
+    }
     let op = RotaryEmbedding {
         interleaved: cx.flag("interleaved", false)?,
         heads: cx.size("num_heads")?.unwrap_or(0),

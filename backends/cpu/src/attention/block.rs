@@ -63,8 +63,9 @@ crate::simd_fn! {
         let (staged, rest) = rest.split_at_mut(KEYS * width);
         let (out, rest) = rest.split_at_mut(job.v_head * width);
         let (max, sum) = rest[..2 * width].split_at_mut(width);
-        max.fill(f32::NEG_INFINITY);
-        sum.fill(0.0);
+        let begin = job.begin(place.head);
+        max.fill(begin.0);
+        sum.fill(begin.1);
         out.fill(0.0);
         let q = packed.q.steps(p, 0..job.head);
         let seen = job.seen(place.batch, lanes.start, lanes.end);

@@ -114,7 +114,12 @@ pub struct Job<'a> {
     pub mask: Mask<'a>,
     /// Keys that exist in each batch; empty: all.
     pub lens: &'a [usize],
-    /// Keys before the first query's own position (per batch `lens - queries` if there are lens).
+    /// The position of each batch's first query among the keys; empty: `lens - queries` if there
+    /// are lens, else `past`.
+    pub starts: &'a [usize],
+    /// One more score of each head of queries, that no value belongs to; empty: none.
+    pub sinks: &'a [f32],
+    /// Keys before the first query's own position.
     pub past: isize,
     /// Positions before its own that a query sees.
     pub left: Option<usize>,
@@ -252,10 +257,16 @@ impl Job<'_> {
 
     /// The position of the first query among the keys.
     fn offset(&self, batch: usize) -> isize {
-        match self.lens.get(batch) {
-            Some(&len) => len as isize - self.queries as isize,
-            None => self.past,
+        match (self.starts.get(batch), self.lens.get(batch)) {
+            (Some(&start), _) => start as isize,
+            (None, Some(&len)) => len as isize - self.queries as isize,
+            (None, None) => self.past,
         }
+    }
+
+    /// The maximum and the sum of exponentials that softmax of a head begins with.
+    fn begin(&self, head: usize) -> (f32, f32) {
+        self.sinks.get(head).map_or((f32::NEG_INFINITY, 0.0), |&sink| (sink, 1.0))
     }
 
     /// The keys that queries `from..to` may see, window and length considered, the mask not.

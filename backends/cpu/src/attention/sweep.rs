@@ -42,7 +42,7 @@ pub(super) fn query(
                 }
             }
         }
-        let total = exponentials(isa, scores);
+        let total = exponentials(isa, job.begin(head), scores);
         let factor = if total == 0.0 { 0.0 } else { 1.0 / total };
         mean(isa, scores, v, v_step, factor, y);
     })
@@ -69,15 +69,17 @@ crate::simd_fn! {
 }
 
 crate::simd_fn! {
-    /// `x = exp(x - max x)`, and their sum; zeros if all are -∞.
-    fn exponentials(s: S, x: &mut [f32]) -> f32 {
-        let mut max = s.splat(f32::NEG_INFINITY);
+    /// `x = exp(x - max x)`, and their sum, where one score and its sum are there before; zeros if
+    /// all are -∞.
+    fn exponentials(s: S, begin: (f32, f32), x: &mut [f32]) -> f32 {
+        let mut max = s.splat(begin.0);
         let mut xs = x.chunks_exact(S::LANES);
         for x in &mut xs {
             max = s.load(x).max(max);
         }
         let max = s.load_partial(xs.remainder(), f32::NEG_INFINITY).max(max).reduce_max();
-        let base = s.splat(if max == f32::NEG_INFINITY { 0.0 } else { max });
+        let lowest = if max == f32::NEG_INFINITY { 0.0 } else { max };
+        let base = s.splat(lowest);
         let mut sum = s.zero();
         let mut xs = x.chunks_exact_mut(S::LANES);
         for x in &mut xs {
@@ -88,7 +90,7 @@ crate::simd_fn! {
         let x = xs.into_remainder();
         let e = exp(s, s.load_partial(x, f32::NEG_INFINITY) - base);
         e.store_partial(x);
-        (sum + e).reduce_add()
+        (sum + e).reduce_add() + begin.1 * (begin.0 - lowest).exp()
     }
 }
 

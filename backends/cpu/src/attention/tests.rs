@@ -7,6 +7,8 @@ struct Case {
     side_by_side: bool,
     mask: Option<([usize; 3], usize, bool)>,
     lens: Vec<usize>,
+    starts: Vec<usize>,
+    sinks: Vec<f32>,
     past: isize,
     left: Option<usize>,
     right: Option<usize>,
@@ -20,6 +22,8 @@ fn case(sizes: [usize; 7]) -> Case {
         side_by_side: false,
         mask: None,
         lens: Vec::new(),
+        starts: Vec::new(),
+        sinks: Vec::new(),
         past: 0,
         left: None,
         right: None,
@@ -62,10 +66,11 @@ fn plain(job: &Job<'_>) -> Vec<f64> {
             }
         };
         let scores: Vec<f64> = (0..job.keys).map(score).collect();
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sink = job.sinks.get(h).map_or(f64::NEG_INFINITY, |&sink| sink.into());
+        let max = scores.iter().copied().fold(sink, f64::max);
         let p = scores.iter().map(|&x| if max.is_finite() { (x - max).exp() } else { 0.0 });
         let p: Vec<f64> = p.collect();
-        let sum: f64 = p.iter().sum();
+        let sum = p.iter().sum::<f64>() + if max.is_finite() { (sink - max).exp() } else { 0.0 };
         let y = &mut y[b * out.batch + h * out.head + i * out.position..][..job.v_head];
         for (j, p) in p.iter().enumerate() {
             let v = &job.v.head(b, kv)[j * job.v.steps.position..][..job.v_head];
@@ -111,6 +116,8 @@ fn check(case: &Case) {
         softcap: case.softcap,
         mask: Mask { data, steps, keys: mask_keys },
         lens: &case.lens,
+        starts: &case.starts,
+        sinks: &case.sinks,
         past: case.past,
         left: case.left,
         right: case.right,
@@ -177,6 +184,24 @@ fn padding_is_not_seen() {
         let sizes = [3, 2, 2, queries, 140, 8, 8];
         check(&Case { lens: vec![0, 17, 140], ..case(sizes) });
         check(&Case { lens: vec![3, 17, 140], right: Some(0), ..case(sizes) });
+    }
+}
+
+#[test]
+fn queries_start_where_their_batch_says() {
+    for queries in [1, 20] {
+        let sizes = [3, 2, 2, queries, 140, 8, 8];
+        let (lens, starts) = (vec![17, 30, 140], vec![0, 29, 120]);
+        check(&Case { lens, starts, left: Some(6), right: Some(0), ..case(sizes) });
+    }
+}
+
+#[test]
+fn a_sink_takes_its_share() {
+    for queries in [2, 40] {
+        let sizes = [2, 4, 2, queries, 150, 8, 8];
+        let sinks = vec![0.0, 3.0, -50.0, f32::NEG_INFINITY];
+        check(&Case { sinks, lens: vec![0, 150], ..case(sizes) });
     }
 }
 

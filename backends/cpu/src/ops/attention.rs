@@ -52,7 +52,7 @@ impl Settled {
         let (new, past) = (args.input(i)?, args.opt(i + 3));
         let size = if i == 1 { s.head } else { s.v_head };
         let row = size * new.dtype().size();
-        let steps = Steps::new(s.side_by_side, s.kv_heads, s.new_keys, row);
+        let steps = Steps::new(s.kv_side_by_side, s.kv_heads, s.new_keys, row);
         let (new, past) = (new.as_bytes(), past.map_or(&[][..], Tensor::as_bytes));
         let (before, all) = (s.past_keys * row, s.keys() * row);
         if all == 0 {
@@ -83,7 +83,7 @@ impl Settled {
 
     fn run(&self, args: &mut Args<'_>) -> Result<(), Reason> {
         self.make_present(args)?;
-        let lens = self.lens(args)?;
+        let (lens, starts) = (self.lens(args)?, self.starts(args)?);
         let [first, present @ ..] = &mut *args.outputs else {
             return Err(invalid!("attention without outputs"));
         };
@@ -102,8 +102,14 @@ impl Settled {
             (None, None) => MaskData::None,
         };
         let (q, k, v) = (self.wide(inputs.input(0)?)?, self.wide(k)?, self.wide(v)?);
-        let kv_side = self.sizes.side_by_side && inputs.opt(4).is_none();
-        let job = self.job([&q, &k, &v], kv_side, data, &lens);
+        let sinks = inputs.opt(8).map(|sinks| self.wide(sinks)).transpose()?;
+        let kv_side = self.sizes.kv_side_by_side && inputs.opt(4).is_none();
+        let job = Job {
+            lens: &lens,
+            starts: &starts,
+            sinks: sinks.as_deref().unwrap_or_default(),
+            ..self.job([&q, &k, &v], kv_side, data)
+        };
         if first.dtype() == DType::F32 {
             return job.run(self.isa, inputs.cx, first.as_mut_slice());
         }
@@ -115,13 +121,7 @@ impl Settled {
     }
 
     /// The kernel's work on operands in f32; `kv_side`: heads of K and V lie side by side.
-    fn job<'a>(
-        &self,
-        [q, k, v]: [&'a [f32]; 3],
-        kv_side: bool,
-        mask: MaskData<'a>,
-        lens: &'a [usize],
-    ) -> Job<'a> {
+    fn job<'a>(&self, [q, k, v]: [&'a [f32]; 3], kv_side: bool, mask: MaskData<'a>) -> Job<'a> {
         let s = &self.sizes;
         let vectors = |data, heads, len, size, side| Vectors {
             data,
@@ -143,7 +143,9 @@ impl Settled {
             scale: self.scale,
             softcap: self.op.softcap,
             mask: Mask { data: mask, steps, keys },
-            lens,
+            lens: &[],
+            starts: &[],
+            sinks: &[],
             past: s.past_keys as isize,
             left: self.op.left_window,
             right: self.right(),
@@ -200,6 +202,17 @@ impl Settled {
             len.ok_or_else(|| invalid!("{n} keys that are no padding, of {keys}"))
         };
         lens.iter().map(check).collect()
+    }
+
+    /// The positions of the batches' first queries among the keys, or nothing.
+    pub fn starts(&self, args: &Args<'_>) -> Result<Vec<usize>, Reason> {
+        let Some(starts) = args.opt(7) else { return Ok(Vec::new()) };
+        let keys = self.sizes.keys();
+        let check = |&n: &i64| {
+            let start = usize::try_from(n).ok().filter(|&n| n <= keys);
+            start.ok_or_else(|| invalid!("queries from position {n} on, of {keys} keys"))
+        };
+        starts.as_slice::<i64>().iter().map(check).collect()
     }
 }
 

@@ -17,6 +17,8 @@ struct Plain<'a> {
     v: Vec<f64>,
     mask: Vec<f64>,
     lens: Vec<usize>,
+    starts: Vec<usize>,
+    sinks: Vec<f64>,
 }
 
 /// One query of a head.
@@ -37,6 +39,8 @@ pub(super) fn run(settled: &Settled, args: &mut Args<'_>) -> Result<(), Reason> 
         mask: read(3)?,
         past: [read(4)?, read(5)?],
         lens: settled.lens(args)?,
+        starts: settled.starts(args)?,
+        sinks: read(8)?,
     };
     let s = &settled.sizes;
     let mut y = vec![0.0; args.outputs[0].len()];
@@ -81,7 +85,7 @@ impl Plain<'_> {
         let (new, size) = if which == 0 { (&self.k, s.head) } else { (&self.v, s.v_head) };
         let head = query.head / (s.q_heads / s.kv_heads);
         let (data, steps, j) = match j.checked_sub(s.past_keys) {
-            Some(j) => (new, Steps::new(s.side_by_side, s.kv_heads, s.new_keys, size), j),
+            Some(j) => (new, Steps::new(s.kv_side_by_side, s.kv_heads, s.new_keys, size), j),
             None => (&self.past[which], Steps::new(false, s.kv_heads, s.past_keys, size), j),
         };
         let at = query.batch * steps.batch + head * steps.head + j * steps.position;
@@ -95,6 +99,7 @@ impl Plain<'_> {
             Some(&len) => (len as i64 - s.queries as i64, len),
             None => (s.past_keys as i64, s.keys()),
         };
+        let past = self.starts.get(query.batch).map_or(past, |&start| start as i64);
         let distance = j as i64 - (past + query.i as i64);
         let within = |n: Option<usize>, d: i64| n.is_none_or(|n| d <= n as i64);
         let seen = within(settled.right(), distance) && within(settled.op.left_window, -distance);
@@ -135,10 +140,11 @@ impl Plain<'_> {
             *score = if bias == f64::NEG_INFINITY { bias } else { *score + bias };
         }
         show(Scores::Biased, scores);
-        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sink = self.sinks.get(query.head).copied().unwrap_or(f64::NEG_INFINITY);
+        let max = scores.iter().copied().fold(sink, f64::max);
         let base = if max == f64::NEG_INFINITY { 0.0 } else { max };
         scores.iter_mut().for_each(|x| *x = (*x - base).exp());
-        let sum: f64 = scores.iter().sum();
+        let sum = scores.iter().sum::<f64>() + (sink - base).exp();
         if sum != 0.0 {
             scores.iter_mut().for_each(|x| *x /= sum);
         }

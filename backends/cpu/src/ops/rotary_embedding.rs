@@ -14,7 +14,8 @@ pub(super) fn compile(op: &RotaryEmbedding, cx: &Cx<'_>) -> Result<Kernel, Reaso
     let (sizes, dim) = op.sizes(&x)?;
     let positions = cx.opt(3).map(|_| cx.sizes(1)).transpose()?.map(|cos| cos[0]);
     let (isa, side_by_side, interleaved) = (cx.isa, x.len() == 3, op.interleaved);
-    let rotary = Rotary { isa, sizes, dim, side_by_side, interleaved, positions };
+    let one_first = cx.opt(3).map(|_| cx.sizes(3)).transpose()?.is_some_and(|ids| ids.len() < 2);
+    let rotary = Rotary { isa, sizes, dim, side_by_side, interleaved, positions, one_first };
     rinfer_graph::with_dtype!(cx.dtype(0)?, [f32, half::f16, half::bf16], T => {
         Ok(Kernel::new(move |args| rotary.run::<T>(args)))
     }, else Err(invalid!("RotaryEmbedding of {}", cx.dtype(0)?)))
@@ -30,6 +31,8 @@ struct Rotary {
     interleaved: bool,
     /// Rows of the caches, where position_ids choose among them.
     positions: Option<usize>,
+    /// Whether position_ids is the position of the first, and the others follow it.
+    one_first: bool,
 }
 
 impl Rotary {
@@ -38,10 +41,12 @@ impl Rotary {
         let x = args.input(0)?.as_slice::<T>();
         let (cos, sin) = (args.input(1)?.as_slice::<T>(), args.input(2)?.as_slice::<T>());
         let ids = args.opt(3).map(Tensor::as_slice::<i64>);
+        let after = if self.one_first { steps.saturating_sub(1) } else { 0 };
         for &id in ids.unwrap_or_default() {
             let rows = self.positions.unwrap_or(0);
-            if usize::try_from(id).ok().is_none_or(|id| id >= rows) {
-                return Err(invalid!("position {id} is out of range for {rows} rows"));
+            let last = usize::try_from(id).ok().and_then(|id| id.checked_add(after));
+            if last.is_none_or(|last| last >= rows) {
+                return Err(invalid!("position {id} + {after} is out of range for {rows} rows"));
             }
         }
         let half = self.dim / 2;
@@ -56,7 +61,12 @@ impl Rotary {
                         true => r / heads,
                         false => r / (heads * steps) * steps + r % steps,
                     };
-                    let at = ids.map_or(at, |ids| ids[at] as usize) * half;
+                    let at = half
+                        * match ids {
+                            None => at,
+                            Some(ids) if self.one_first => ids[0] as usize + at % steps,
+                            Some(ids) => ids[at] as usize,
+                        };
                     T::widen(self.isa, &cos[at..at + half], c);
                     T::widen(self.isa, &sin[at..at + half], s);
                     let x = &x[r * head..][..head];
@@ -126,6 +136,20 @@ mod tests {
     #[test]
     fn what_lies_beyond_the_turned_part_stays() {
         assert_eq!(rows(false, 2), [1.0, 2.0, 3.0, 4.0, -6.0, 5.0, 7.0, 8.0]);
+    }
+
+    #[test]
+    fn one_position_is_that_of_the_first() {
+        let op = RotaryEmbedding { interleaved: false, heads: 0, dim: 0 };
+        let x = Tensor::from_slice(&[1, 1, 2, 2], &[1.0f32, 2.0, 3.0, 4.0]);
+        let cos = Tensor::from_slice(&[3, 1], &[9.0f32, 0.0, 1.0]);
+        let sin = Tensor::from_slice(&[3, 1], &[9.0f32, 1.0, 0.0]);
+        let turned = |first: i64| {
+            let ids = Tensor::vector(&[first]);
+            run1(Isa::best(), op.clone(), &[x.clone(), cos.clone(), sin.clone(), ids])
+        };
+        assert_eq!(turned(1).unwrap().as_slice::<f32>(), [-2.0, 1.0, 3.0, 4.0]);
+        assert!(turned(2).is_err());
     }
 
     #[test]
