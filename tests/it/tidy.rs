@@ -188,7 +188,9 @@ fn the_readme_lists_the_operators_of_the_table() {
 /// Every operator by domain, in the order of the table.
 fn operator_list() -> String {
     let mut text = String::new();
-    for domain in ["", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training"] {
+    let domains =
+        ["", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "com.microsoft"];
+    for domain in domains {
         let rows = rinfer::graph::ops::table::ONNX.iter().filter(|op| op.domain == domain);
         let names: Vec<&str> = rows.map(|op| op.name).collect();
         let title = if domain.is_empty() { "ai.onnx" } else { domain };

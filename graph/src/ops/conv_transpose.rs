@@ -11,7 +11,7 @@ use super::window::{Span, check_float, extent, per_axis};
 use super::{Activation, Inputs, Padding, PerAxis, Window, one};
 use crate::onnx::{NodeCx, Outputs};
 use crate::shape::Shape;
-use crate::{Dim, Fact, Facts, Reason, invalid};
+use crate::{Dim, Fact, Facts, Reason, ValueId, invalid};
 
 /// The transpose of a convolution, with what follows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -185,6 +185,24 @@ pub(super) fn import(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
         activation: None,
     };
     cx.emit(op)
+}
+
+/// x, w and a bias, padded by `pads` where the attribute auto_pad does not say how.
+pub(super) fn with_pads(
+    cx: &mut NodeCx<'_>,
+    pads: Option<Vec<i64>>,
+    bias: Option<ValueId>,
+) -> Result<Outputs, Reason> {
+    let mut window = Window::import(cx)?;
+    if let (Padding::Explicit(padding), Some(pads)) = (&mut window.padding, pads) {
+        let size = |n: i64| usize::try_from(n).map_err(|_| invalid!("a padding of {n}"));
+        *padding = pads.into_iter().map(size).collect::<Result<_, _>>()?;
+    }
+    let (group, output_padding) = (import_group(cx)?, per_axis(cx, "output_padding")?);
+    let output_shape = PerAxis::new();
+    let op = ConvTranspose { window, group, output_padding, output_shape, activation: None };
+    let inputs = [cx.opt_input(0), cx.opt_input(1), bias];
+    cx.push_n(op, &inputs, 1)
 }
 
 /// The spatial part of `output_shape`: some files name all axes in it.

@@ -5,7 +5,7 @@
 //! Q [b, h, q, d], K [b, h′, k, d], V [b, h′, k, e]  →  Y [b, h, q, e]. Where h′ < h, the queries of
 //! the h/h′ heads that share keys become one longer list of queries: [b, h′, h/h′·q, d].
 
-use super::{Axis, Cast, MatMul, Reshape, Softmax, SoftmaxKind};
+use super::{Axis, MatMul, Softmax, SoftmaxKind};
 use crate::onnx::{NodeCx, Outputs};
 use crate::{DType, Reason, ValueId, invalid, unsupported};
 
@@ -31,18 +31,18 @@ pub(super) fn import(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     };
     let q = regroup(cx, q, heads, heads[1])?;
     let scores = cx.push1(MatMul { trans_b: true, alpha: scale, ..MatMul::PLAIN }, &[q, k])?;
-    let scores = cast(cx, scores, precision)?;
+    let scores = cx.cast(scores, precision)?;
     let scores = regroup(cx, scores, heads, heads[0])?;
     let scores = inlined(cx, "score_mod", scores)?;
     let softmax = Softmax { kind: SoftmaxKind::Softmax, axis: Axis(-1) };
     let weights = cx.push1(softmax, &[scores])?;
     let weights = inlined(cx, "prob_mod", weights)?;
     let weights = regroup(cx, weights, heads, heads[1])?;
-    let values = cast(cx, v, precision)?;
+    let values = cx.cast(v, precision)?;
     let y = cx.push1(MatMul::PLAIN, &[weights, values])?;
     let y = regroup(cx, y, heads, heads[0])?;
     let dtype = cx.dtype(v)?;
-    let y = cast(cx, y, dtype)?;
+    let y = cx.cast(y, dtype)?;
     cx.done(y)
 }
 
@@ -51,15 +51,7 @@ fn regroup(cx: &mut NodeCx<'_>, x: ValueId, heads: [i64; 2], to: i64) -> Result<
     if heads[0] == heads[1] {
         return Ok(x);
     }
-    let shape = cx.constant_ints(&[0, to, -1, 0]);
-    cx.push1(Reshape { allowzero: false }, &[x, shape])
-}
-
-fn cast(cx: &mut NodeCx<'_>, x: ValueId, to: DType) -> Result<ValueId, Reason> {
-    if cx.dtype(x)? == to {
-        return Ok(x);
-    }
-    cx.push1(Cast::to(to), &[x])
+    cx.reshape(x, &[0, to, -1, 0])
 }
 
 /// What the graph in an attribute makes of `x`; `x` itself if there is none.

@@ -122,9 +122,14 @@ pub(super) fn import(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     cx.emit(MatMul::PLAIN)
 }
 
-/// Gemm: alpha · op(A)·op(B) + beta · C, of matrices.
 pub(super) fn import_gemm(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     cx.check_inputs(2, 3)?;
+    let y = gemm(cx)?;
+    cx.done(y)
+}
+
+/// Gemm: alpha · op(A)·op(B) + beta · C, of matrices.
+pub(super) fn gemm(cx: &mut NodeCx<'_>) -> Result<ValueId, Reason> {
     // Before opset 7 C broadcast only if asked to; it may now, which allows what was an error.
     cx.ignore(&["broadcast"]);
     let (alpha, beta) = (cx.float("alpha")?.unwrap_or(1.0), cx.float("beta")?.unwrap_or(1.0));
@@ -147,17 +152,16 @@ pub(super) fn import_gemm(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
         return Err(unsupported!("Gemm of {dtype} with alpha {alpha} and beta {beta}"));
     }
     let c = cx.opt_input(2).filter(|_| beta != 0.0);
-    let Some(mut c) = c else { return cx.push(op, &[Some(a), Some(b)]) };
+    let Some(mut c) = c else { return cx.push1(op, &[a, b]) };
     if beta != 1.0 {
         let factor = cx.scalar_like(c, beta)?;
         c = cx.push1(Binary(BinaryFn::Mul), &[c, factor])?;
     }
     match is_row(cx, c) {
-        true => cx.push(op, &[Some(a), Some(b), Some(c)]),
+        true => cx.push1(op, &[a, b, c]),
         false => {
             let product = cx.push1(op, &[a, b])?;
-            let y = cx.push1(Binary(BinaryFn::Add), &[product, c])?;
-            cx.done(y)
+            cx.push1(Binary(BinaryFn::Add), &[product, c])
         }
     }
 }

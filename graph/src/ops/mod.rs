@@ -14,12 +14,15 @@ mod col2im;
 mod compress;
 mod concat;
 mod constant;
+mod contrib;
 mod control;
 mod conv;
 mod conv_transpose;
 mod cosine_window;
+mod crop_and_resize;
 mod cumulative;
 mod custom;
+mod decoding;
 mod deform_conv;
 mod det;
 mod dft;
@@ -35,6 +38,7 @@ mod grid_sample;
 mod identity;
 mod image;
 mod instance_norm;
+mod inverse;
 mod layer_norm;
 mod linear_attention;
 mod loss;
@@ -71,6 +75,7 @@ mod slice;
 mod softmax;
 mod space_depth;
 mod split;
+mod steps;
 mod strings;
 mod swiglu;
 pub mod table;
@@ -98,8 +103,10 @@ pub use control::{If, Loop, Scan, ScanAxis};
 pub use conv::{Conv, ConvInteger, QLinearConv};
 pub use conv_transpose::ConvTranspose;
 pub use cosine_window::{CosineWindow, MelWeightMatrix};
+pub use crop_and_resize::CropAndResize;
 pub use cumulative::{Accumulate, Cumulative};
 pub use custom::{Custom, CustomOp};
+pub use decoding::Decoding;
 pub use deform_conv::DeformConv;
 pub use det::Det;
 pub use dft::{DFT, STFT};
@@ -113,6 +120,7 @@ pub use grid_sample::{AffineGrid, GridMode, GridPadding, GridSample};
 pub use identity::Identity;
 pub use image::{ImageDecoder, PixelFormat};
 pub use instance_norm::{GroupNormalization, Per};
+pub use inverse::Inverse;
 pub use layer_norm::{LayerNormalization, RmsNormalization};
 pub use linear_attention::{LinearAttention, LinearAttentionSizes};
 pub use loss::{LossReduction, NegativeLogLikelihoodLoss};
@@ -204,9 +212,11 @@ ops!(
     ConvInteger,
     ConvTranspose,
     CosineWindow,
+    CropAndResize,
     Cumulative,
     Custom,
     DFT,
+    Decoding,
     DeformConv,
     DequantizeLinear,
     Det,
@@ -225,6 +235,7 @@ ops!(
     Identity,
     If,
     ImageDecoder,
+    Inverse,
     LabelEncoder,
     LayerNormalization,
     LinearAttention,

@@ -3,7 +3,7 @@
 //! softmax(x)ᵢ = e^xᵢ / Σⱼ e^xⱼ along the axis; x [..] → [..]
 use super::{Axis, Flatten, Inputs, Reshape, Shape, one};
 use crate::onnx::{NodeCx, Outputs};
-use crate::{DType, Facts, Reason, unsupported};
+use crate::{DType, Facts, Reason, ValueId, unsupported};
 
 /// Which of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,19 +45,27 @@ fn import(cx: &mut NodeCx<'_>, kind: SoftmaxKind) -> Result<Outputs, Reason> {
     if cx.version >= 13 {
         return cx.emit(Softmax { kind, axis: Axis(axis.unwrap_or(-1)) });
     }
-    // Up to opset 12 every axis from `axis` on is normalized together.
-    let axis = Axis(axis.unwrap_or(1));
     let x = cx.input(0)?;
+    let y = of_rows(cx, kind, x, Axis(axis.unwrap_or(1)))?;
+    cx.done(y)
+}
+
+/// Every axis from `axis` on normalized together, as up to opset 12.
+pub(super) fn of_rows(
+    cx: &mut NodeCx<'_>,
+    kind: SoftmaxKind,
+    x: ValueId,
+    axis: Axis,
+) -> Result<ValueId, Reason> {
     if let Some(rank) = cx.fact(x).rank()
         && axis.resolve(rank).is_ok_and(|axis| axis + 1 == rank)
     {
-        return cx.emit(Softmax { kind, axis });
+        return cx.push1(Softmax { kind, axis }, &[x]);
     }
     let shape = cx.push1(Shape { start: 0, end: None }, &[x])?;
     let rows = cx.push1(Flatten { axis }, &[x])?;
     let y = cx.push1(Softmax { kind, axis: Axis(1) }, &[rows])?;
-    let y = cx.push1(Reshape { allowzero: true }, &[y, shape])?;
-    cx.done(y)
+    cx.push1(Reshape { allowzero: true }, &[y, shape])
 }
 
 pub(super) fn import_softmax(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {

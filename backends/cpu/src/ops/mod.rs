@@ -16,8 +16,10 @@ mod conv_integer;
 mod conv_transpose;
 mod copy;
 mod cosine_window;
+mod crop_and_resize;
 mod cumulative;
 mod custom;
+mod decoding;
 mod deform_conv;
 mod det;
 mod dft;
@@ -32,6 +34,7 @@ mod grid_sample;
 mod identity;
 mod image;
 mod instance_norm;
+mod inverse;
 mod jpeg;
 mod jpeg_pixels;
 mod lanes;
@@ -111,9 +114,11 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::ConvInteger(op) => conv_integer::compile(op, cx),
         Op::ConvTranspose(op) => conv_transpose::compile(op, cx),
         Op::CosineWindow(op) => cosine_window::compile(op),
+        Op::CropAndResize(op) => crop_and_resize::compile(op, cx),
         Op::Cumulative(op) => cumulative::compile(op, cx),
         Op::Custom(op) => custom::compile(op),
         Op::DFT(op) => dft::compile(op, cx),
+        Op::Decoding(op) => decoding::compile(op),
         Op::DeformConv(op) => deform_conv::compile(op, cx),
         Op::DequantizeLinear(op) => quantize::compile_dequantize(op, cx),
         Op::Det(_) => det::compile(cx),
@@ -131,6 +136,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::GroupNormalization(op) => instance_norm::compile(op, cx),
         Op::Identity(_) => Ok(Kernel::view()),
         Op::ImageDecoder(op) => image::compile(op),
+        Op::Inverse(_) => inverse::compile(cx),
         Op::LabelEncoder(op) => ml_maps::compile_encoder(op),
         Op::LayerNormalization(op) => layer_norm::compile(op, cx),
         Op::LinearAttention(op) => linear_attention::compile(op, cx),

@@ -1,10 +1,14 @@
 //! Attention in its kinds, and the sequence layers that stand beside it.
 
+use super::contrib;
 use super::node::{NodeOut, flag, float, int, string};
 use crate::ops::{Activation, Attention, CausalConv, LinearAttention, RotaryEmbedding, Scores};
 use crate::{Reason, unsupported};
 
 pub(super) fn attention(op: &Attention, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    if out.has(7) || out.has(8) || out.fact(0)?.rank() != out.fact(1)?.rank() {
+        return Err(unsupported!("attention with positions, sinks or heads side by side in part"));
+    }
     out.need(23);
     let mut attrs = vec![flag("is_causal", op.causal), float("softcap", op.softcap)];
     attrs.extend(op.scale.map(|scale| float("scale", scale)));
@@ -61,6 +65,9 @@ pub(super) fn causal_conv(op: &CausalConv, out: &mut NodeOut<'_, '_>) -> Result<
 }
 
 pub(super) fn rotary(op: &RotaryEmbedding, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    if out.has(3) && out.fact(3)?.rank().is_some_and(|rank| rank < 2) {
+        return contrib::rotary(op, out);
+    }
     out.need(23);
     let mut attrs = vec![flag("interleaved", op.interleaved)];
     if op.heads > 0 {

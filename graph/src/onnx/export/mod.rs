@@ -5,6 +5,7 @@
 //! is the list of them. Inputs and outputs keep their names, types and symbolic sizes.
 
 mod attention;
+mod contrib;
 mod control;
 mod conv;
 mod elementwise;

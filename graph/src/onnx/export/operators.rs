@@ -1,7 +1,9 @@
 //! The list: which function writes which operator.
 
 use super::node::NodeOut;
-use super::{attention, control, conv, elementwise, matmul, ml, moves, node, random, recurrent};
+use super::{
+    attention, contrib, control, conv, elementwise, matmul, ml, moves, node, random, recurrent,
+};
 use super::{reduce, shapes, strings, values, vision};
 use crate::{Node, Op, Reason};
 
@@ -27,9 +29,11 @@ pub(super) fn write(out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
         Op::ConvInteger(op) => conv::conv_integer(op, out),
         Op::ConvTranspose(op) => conv::conv_transpose(op, out),
         Op::CosineWindow(op) => reduce::window(op, out),
+        Op::CropAndResize(op) => contrib::crop_and_resize(op, out),
         Op::Cumulative(op) => reduce::cumulative(op, out),
         Op::DFT(op) => reduce::dft(op, out),
         Op::DequantizeLinear(op) => matmul::dequantize(op, out),
+        Op::Decoding(op) => contrib::decoding(op, out),
         Op::DeformConv(op) => vision::deform_conv(op, out),
         Op::Det(_) => out.plain("Det", vec![]),
         Op::Dropout(op) => random::dropout(op, out),
@@ -43,6 +47,7 @@ pub(super) fn write(out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
         Op::Identity(_) => out.plain("Identity", vec![]),
         Op::If(op) => control::export_if(op, out),
         Op::ImageDecoder(op) => vision::image_decoder(op, out),
+        Op::Inverse(_) => contrib::inverse(out),
         Op::LabelEncoder(op) => ml::label_encoder(op, out),
         Op::LayerNormalization(op) => reduce::layer_norm(op, out),
         Op::LinearAttention(op) => attention::linear(op, out),

@@ -191,3 +191,15 @@ fn weights_beside_the_file_stand_at_pages_and_come_back() {
     let after = import(bytes.into(), &options).unwrap();
     assert_eq!(after.graph.to_string(), before.graph.to_string());
 }
+
+#[test]
+fn what_onnx_has_not_comes_back() {
+    nodes_come_back(
+        "x: float[3, 3]; a = com.microsoft.Inverse(x); \
+         b = com.microsoft.MurmurHash3<seed = 7, positive = 0>(x); \
+         c = com.microsoft.DynamicTimeWarping(x); ids: int64[3, 5]; \
+         d = com.microsoft.NGramRepeatBlock<ngram_size = 2>(ids, x); \
+         t: int64[n]; i: int64[1]; \
+         e, f = com.microsoft.BifurcationDetector<max_ngram_size = 4>(t, t, i); → a, b, c, d, e, f",
+    );
+}
