@@ -1,0 +1,1 @@
+By0J¨ôC¤A÷ Aw##AXjA÷A(v0A°MAÉIA#qA±'0AÛ‚A>'ÑA˜;A‚A³Ö‘A‘àrAdPA¬AâdAå7®AãE`A€ê%AÎôÛAöÎAžXÃA4ù¿@©#A?ä€AfTéA>æ‘AŽ†{AP[¢A5o‘Ab$A¨o)AÝ"rAHùÐ@.yA¸kiA³HAjµAºV¸A
