@@ -53,7 +53,7 @@ pub fn bench(args: &BenchArgs, print: &PrintArgs) -> Result<()> {
     report(&cases, args, print)?;
     for case in cases.iter().filter(|_| args.profile) {
         let table = roofline::table(&case.session, &case.inputs, args.threads)?;
-        context::say(print, &format!("\n{}\n{table}", case.model));
+        context::say(print, format!("\n{}\n{table}", case.model));
     }
     Ok(())
 }
