@@ -2,7 +2,9 @@
 
 mod agree;
 mod contrib;
+mod matrix;
 mod models;
 mod onnx_node;
+mod random;
 mod sessions;
 mod tidy;

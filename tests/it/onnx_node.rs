@@ -11,11 +11,15 @@ use rinfer_tests::runner;
 /// How many there are in the pinned version of the `onnx` package.
 const TESTS: usize = 2036;
 
+/// Where the official tests lie.
+pub fn official() -> PathBuf {
+    let root = std::env::var_os("RINFER_CONFORMANCE").map(PathBuf::from);
+    root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/conformance"))
+}
+
 #[test]
 fn official_tests_pass_but_for_the_expected_failures() {
-    let root = std::env::var_os("RINFER_CONFORMANCE").map(PathBuf::from);
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/conformance");
-    let root = root.unwrap_or(target);
+    let root = official();
     let tests = find(&root);
     assert_eq!(
         tests.len(),
@@ -48,7 +52,7 @@ fn official_tests_pass_but_for_the_expected_failures() {
 }
 
 /// `name: reason`, one a line; `#` begins a comment.
-fn expected_failures() -> BTreeMap<&'static str, &'static str> {
+pub fn expected_failures() -> BTreeMap<&'static str, &'static str> {
     include_str!("../conformance/expected_failures.txt")
         .lines()
         .map(|line| line.split('#').next().unwrap_or("").trim())

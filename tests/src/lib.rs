@@ -1,5 +1,7 @@
 //! The harness that every integration test and the conformance runner share.
 
+pub mod matrix;
 pub mod runner;
+pub mod server;
 
-pub use rinfer_cli::{compare, folder};
+pub use rinfer_cli::{compare, folder, formats, stats};

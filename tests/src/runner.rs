@@ -85,7 +85,7 @@ pub fn run_all(exe: &Path, tests: &[PathBuf], way: &str) -> BTreeMap<String, Tes
 }
 
 /// `node/test_relu`.
-fn name(test: &Path) -> String {
+pub fn name(test: &Path) -> String {
     let part = |p: Option<&Path>| {
         p.and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
     };

@@ -334,4 +334,7 @@ pub struct OpsArgs {
     /// Which operators of this model are supported, before any weight is loaded
     #[arg(long, value_name = "MODEL")]
     pub coverage: Option<PathBuf>,
+    /// Print the page docs/operators.md: what was tested, by version and type
+    #[arg(long, conflicts_with_all = ["json", "coverage"])]
+    pub markdown: bool,
 }

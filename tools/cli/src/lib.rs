@@ -31,4 +31,5 @@ pub mod outputs;
 pub mod print;
 pub mod stats;
 pub mod table;
+pub mod tested;
 pub mod verbs;

@@ -3,18 +3,23 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rinfer::graph::ops::table::{ONNX, find};
+use rinfer::graph::ops::table::{ONNX, OnnxOp, find};
 use serde_json::json;
 
 use crate::args::{OpsArgs, PrintArgs};
 use crate::failure::{Code, Failure, OrFail, Result};
 use crate::formats;
 use crate::table::Table;
+use crate::tested;
 
 /// Shows the support table, or what a model needs of it.
 pub fn ops(args: &OpsArgs, print: &PrintArgs) -> Result<()> {
     match &args.coverage {
         Some(model) => coverage(model, print),
+        None if args.markdown => {
+            print!("{}", tested::page());
+            Ok(())
+        }
         None => support(print),
     }
 }
@@ -25,10 +30,17 @@ fn domain(name: &str) -> &str {
 
 fn support(print: &PrintArgs) -> Result<()> {
     if print.json {
-        let rows: Vec<_> = ONNX
-            .iter()
-            .map(|op| json!({"domain": domain(op.domain), "name": op.name, "versions": op.since}))
-            .collect();
+        let tested = tested::tested();
+        let types = |op: &OnnxOp| {
+            let rows = tested.get(&(op.domain.into(), op.name.into()));
+            let row = |((backend, version), types): (&(String, i64), &Vec<String>)| json!({"backend": backend, "version": version, "types": types});
+            rows.into_iter().flatten().map(row).collect::<Vec<_>>()
+        };
+        let row = |op: &OnnxOp| {
+            let domain = domain(op.domain);
+            json!({"domain": domain, "name": op.name, "versions": op.since, "tested": types(op)})
+        };
+        let rows: Vec<_> = ONNX.iter().map(row).collect();
         println!("{}", json!({"operators": rows}));
         return Ok(());
     }
