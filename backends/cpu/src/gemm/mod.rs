@@ -5,6 +5,8 @@
 //! threads; which piece computes an element never changes how it is computed. A with few rows
 //! times B as it lies in memory takes another way, which reads B once ([`thin`]).
 
+pub mod bytes;
+pub mod codes;
 mod generic;
 mod made;
 mod pack;

@@ -6,132 +6,122 @@
 use std::sync::Arc;
 
 use rinfer_graph::ops::{ConvInteger, QLinearConv};
-use rinfer_graph::{DType, Element, Reason, Tensor, invalid, unsupported};
+use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported};
 
 use super::conv::geometry;
-use crate::conv::{Geometry, integer};
-use crate::kernel::{Args, Cx, Kernel, limit};
-use crate::pool::with_scratch_of;
+use super::matmul_integer::{ends, with_output};
+use crate::conv::Geometry;
+use crate::conv::integer::{Image, Plan, Weights};
+use crate::gemm::bytes::{Codes, Per, Sums};
+use crate::kernel::{Args, Cx, Kernel};
+
+/// A convolution of bytes; where its inputs stand.
+struct Product {
+    plan: Plan,
+    channels: usize,
+    /// x, its zero point, w, its zero point.
+    inputs: [usize; 4],
+    /// The weights, if they and their zero points are known beforehand.
+    ready: Option<Arc<Weights>>,
+}
+
+impl Product {
+    fn new(g: &Geometry, cx: &Cx<'_>, inputs: [usize; 4]) -> Result<Product, Reason> {
+        let plan = Plan::new(cx.isa, g)?;
+        let channels = g.group * g.m;
+        let [_, _, w, zero] = inputs;
+        let ready = match cx.opt(zero).map(|fact| fact.tensor()) {
+            Some(None) => None,
+            zero => {
+                let zero = zero.flatten();
+                // What is packed depends on the groups too.
+                let kind = 16 + g.group as u64;
+                cx.packed(w, kind, |w| weights(&plan, w, zero, channels))?
+            }
+        };
+        Ok(Product { plan, channels, inputs, ready })
+    }
+
+    fn image<'a>(&self, args: &Args<'a>) -> Result<Image<'a>, Reason> {
+        let [x, zero, ..] = self.inputs;
+        let x = args.input(x)?;
+        let zeros = zeros(args.opt(zero), 1, "x_zero_point")?;
+        Ok(Image { data: x.as_bytes(), signed: x.dtype() == DType::I8, zero: zeros[0] })
+    }
+
+    fn weights(&self, args: &Args<'_>) -> Result<Arc<Weights>, Reason> {
+        let [.., w, zero] = self.inputs;
+        match &self.ready {
+            Some(ready) => Ok(ready.clone()),
+            None => {
+                let made = weights(&self.plan, args.input(w)?, args.opt(zero), self.channels);
+                made.map(Arc::new)
+            }
+        }
+    }
+}
+
+fn weights(
+    plan: &Plan,
+    w: &Tensor,
+    zero: Option<&Tensor>,
+    channels: usize,
+) -> Result<Weights, Reason> {
+    plan.weights(w.as_bytes(), w.dtype() == DType::I8, zeros(zero, channels, "w_zero_point")?)
+}
+
+/// As many zero points as are needed, from one for all or from as many.
+fn zeros(zero: Option<&Tensor>, need: usize, what: &str) -> Result<Vec<i32>, Reason> {
+    let Some(zero) = zero else { return Ok(vec![0; need]) };
+    let ints = zero.to_ints().unwrap_or_default();
+    match ints[..] {
+        [one] => Ok(vec![one as i32; need]),
+        ref each if each.len() == need => Ok(each.iter().map(|&z| z as i32).collect()),
+        ref each => Err(invalid!("{} numbers in {what} where 1 or {need} are needed", each.len())),
+    }
+}
 
 pub(super) fn compile(op: &ConvInteger, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let g = geometry(&op.window, op.group, cx, 1)?;
-    let plan = integer::Plan::new(&g)?;
-    let (isa, ready) = (cx.isa, ready(cx, 1, 3, &g)?);
+    let product = Product::new(&g, cx, [0, 2, 1, 3])?;
     Ok(Kernel::new(move |args| {
-        let x = wide(args.input(0)?, args.opt(2), 1, "x_zero_point")?;
-        let w = weights(args, &ready, 1, 3, &g)?;
+        let (x, w) = (product.image(args)?, product.weights(args)?);
         let cx = args.cx;
-        plan.run(isa, (&x, &w), args.outputs[0].as_mut_slice::<i32>(), cx)
+        product.plan.run((x, &*w), None, |_| Sums, args.outputs[0].as_mut_slice(), cx)
     }))
 }
 
 pub(super) fn compile_qlinear(op: &QLinearConv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let g = geometry(&op.window, op.group, cx, 3)?;
-    let plan = integer::Plan::new(&g)?;
-    let (isa, ready) = (cx.isa, ready(cx, 3, 5, &g)?);
+    let product = Product::new(&g, cx, [0, 2, 3, 5])?;
+    let y_dtype = cx.outputs[0].dtype()?;
+    let ends = ends(y_dtype).ok_or_else(|| unsupported!("QLinearConv to {y_dtype}"))?;
     Ok(Kernel::new(move |args| {
-        let x = wide(args.input(0)?, args.opt(2), 1, "x_zero_point")?;
-        let w = weights(args, &ready, 3, 5, &g)?;
-        let len = args.outputs[0].len();
-        let cx = args.cx;
-        with_scratch_of(len, |sums: &mut [i32]| {
-            plan.run(isa, (&x, &w), sums, cx)?;
-            match args.outputs[0].dtype() {
-                DType::I8 => requantize::<i8>(&g, args, sums, |y| y as i8),
-                DType::U8 => requantize::<u8>(&g, args, sums, |y| y as u8),
-                other => Err(unsupported!("QLinearConv to {other} is not supported")),
-            }
+        let (x, w) = (product.image(args)?, product.weights(args)?);
+        let channels = product.channels;
+        let one = |i: usize| {
+            let t = args.input(i)?;
+            t.to_f32().ok_or_else(|| invalid!("input {i} holds {} scales, not one", t.len()))
+        };
+        let (x_scale, y_scale) = (one(1)?, one(6)?);
+        let w_scale = args.input(4)?.as_slice::<f32>();
+        if w_scale.len() != 1 && w_scale.len() != channels {
+            return Err(invalid!("{} scales for {channels} channels", w_scale.len()));
+        }
+        let scales: Vec<f32> = w_scale.iter().map(|w| x_scale * w / y_scale).collect();
+        let zero = zeros(args.opt(7), 1, "y_zero_point")?[0];
+        let bias = args.opt(8).map(|bias| bias.as_slice::<i32>());
+        let finish = |group: usize| {
+            let scale = match scales[..] {
+                [one] => Per::One(one),
+                _ => Per::Rows(&scales[group * g.m..][..g.m]),
+            };
+            Codes { scale, zero, ends }
+        };
+        with_output(args, |args, y| {
+            product.plan.run((x, &*w), bias, finish, y.as_mut_bytes(), args.cx)
         })
-        .map_err(limit)?
     }))
-}
-
-/// The weights less their zero points, if both are known beforehand.
-fn ready(
-    cx: &Cx<'_>,
-    w: usize,
-    zero: usize,
-    g: &Geometry,
-) -> Result<Option<Arc<Vec<i32>>>, Reason> {
-    let zero = match cx.opt(zero) {
-        None => None,
-        Some(fact) => match fact.tensor() {
-            Some(t) => Some(t.clone()),
-            None => return Ok(None),
-        },
-    };
-    cx.packed(w, 3, |w| wide(w, zero.as_ref(), g.group * g.m, "w_zero_point"))
-}
-
-fn weights(
-    args: &Args<'_>,
-    ready: &Option<Arc<Vec<i32>>>,
-    w: usize,
-    zero: usize,
-    g: &Geometry,
-) -> Result<Arc<Vec<i32>>, Reason> {
-    match ready {
-        Some(ready) => Ok(ready.clone()),
-        None => wide(args.input(w)?, args.opt(zero), g.group * g.m, "w_zero_point").map(Arc::new),
-    }
-}
-
-/// `x - zero` in i32; `zero` holds one number, or one for each of the `blocks` that x consists of.
-fn wide(x: &Tensor, zero: Option<&Tensor>, blocks: usize, what: &str) -> Result<Vec<i32>, Reason> {
-    let ints = |t: &Tensor| match t.dtype() {
-        DType::I8 => Ok(t.as_slice::<i8>().iter().map(|&x| x.into()).collect()),
-        DType::U8 => Ok(t.as_slice::<u8>().iter().map(|&x| x.into()).collect()),
-        other => Err(unsupported!("a convolution of {other} in integers is not supported")),
-    };
-    let mut x: Vec<i32> = ints(x)?;
-    let zero: Vec<i32> = zero.map(ints).transpose()?.unwrap_or_else(|| vec![0]);
-    match zero.len() {
-        1 => x.iter_mut().for_each(|x| *x -= zero[0]),
-        n if n == blocks => {
-            let len = (x.len() / blocks.max(1)).max(1);
-            let parts = x.chunks_exact_mut(len).zip(&zero);
-            parts.for_each(|(x, zero)| x.iter_mut().for_each(|x| *x -= zero));
-        }
-        n => return Err(invalid!("{n} numbers in {what} where 1 or {blocks} are needed")),
-    }
-    Ok(x)
-}
-
-fn requantize<T: Element>(
-    g: &Geometry,
-    args: &mut Args<'_>,
-    sums: &[i32],
-    clip: impl Fn(f32) -> T,
-) -> Result<(), Reason> {
-    let channels = g.group * g.m;
-    let scalar = |i: usize| {
-        let t = args.input(i)?;
-        let one = || invalid!("input {i} holds {} scales, not one", t.len());
-        t.to_f32().ok_or_else(one)
-    };
-    let (x_scale, y_scale) = (scalar(1)?, scalar(6)?);
-    let w_scale = args.input(4)?.as_slice::<f32>();
-    if w_scale.len() != 1 && w_scale.len() != channels {
-        return Err(invalid!("{} scales for {channels} channels", w_scale.len()));
-    }
-    let zero = args.input(7)?.to_ints().unwrap_or_default();
-    let [zero] = zero[..] else {
-        return Err(invalid!("y_zero_point holds {} numbers, not one", zero.len()));
-    };
-    let bias = args.opt(8).map(|b| b.as_slice::<i32>());
-    let y = args.outputs[0].as_mut_slice::<T>();
-    let len = g.out_len().max(1);
-    let channel = |i: usize, list: &[f32]| list[if list.len() == 1 { 0 } else { i }];
-    for (i, (sums, y)) in sums.chunks_exact(len).zip(y.chunks_exact_mut(len)).enumerate() {
-        let m = i % channels;
-        let scale = x_scale * channel(m, w_scale) / y_scale;
-        let bias = bias.map_or(0, |b| b[m]);
-        for (y, &sum) in y.iter_mut().zip(sums) {
-            // A float cast to an integer is clipped to its range.
-            *y = clip((sum.wrapping_add(bias) as f32 * scale).round_ties_even() + zero as f32);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -38,7 +38,6 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// One product of all rows where every matrix of the batch meets the same b.
     fn new(op: &MatMul, a: &[usize], b: &[usize]) -> Result<Plan, Reason> {
         Ok(Plan::unfolded(op, a, b)?.folded(op.trans_a))
     }
@@ -80,7 +79,8 @@ impl Plan {
         Ok(Plan { m, n, k, a: a_step, b: b_step, batch, count })
     }
 
-    fn folded(mut self, trans_a: bool) -> Plan {
+    /// One product of all rows where every matrix of the batch meets the same b.
+    pub fn folded(mut self, trans_a: bool) -> Plan {
         if !trans_a && self.batch.iter().all(|d| d[2] == 0) {
             self.m *= self.count;
             self.count = 1;

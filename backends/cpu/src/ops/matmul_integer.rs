@@ -1,17 +1,20 @@
-//! MatMulInteger and QLinearMatMul: 8-bit operands less their zero points as 16-bit numbers, rows
-//! times columns side by side, summed exactly in 32 bits.
+//! MatMulInteger and QLinearMatMul: products of bytes, summed exactly in 32 bits.
+
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use rinfer_graph::ops::MatMul;
 use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported};
 
 use super::matmul::Plan;
+use crate::gemm::bytes::{
+    Bias, ByteGemm, Codes, Finish, Matrix, PackedBytes, Per, Side, Sums, Zero,
+};
 use crate::gemm::{Write, gemm_generic};
 use crate::kernel::{Args, Cx, Kernel, limit};
-use crate::par;
 use crate::pool::with_scratch_of;
 use crate::quant::{read_f32, write_codes};
-use crate::simd::Isa;
+use crate::simd::{Bytes, Isa};
 
 /// One number for all, for each line of a matrix, or for each line of every matrix.
 struct PerLine {
@@ -32,163 +35,248 @@ impl PerLine {
         }
     }
 
-    fn at(&self, matrix: usize, line: usize) -> f32 {
+    /// The numbers of one matrix: one for all, or one for each line.
+    fn of(&self, matrix: usize) -> &[f32] {
         match self.values.len() {
-            1 => self.values[0],
-            n if n == self.lines => self.values[line],
-            _ => self.values[matrix * self.lines + line],
+            n if n == 1 || n == self.lines => &self.values,
+            _ => &self.values[matrix * self.lines..][..self.lines],
         }
     }
-}
 
-/// An operand: matrices of lines that are multiplied with lines of the other.
-struct Side<'a> {
-    x: &'a Tensor,
-    zero: PerLine,
-    matrices: usize,
-    lines: usize,
-    /// Elements from one line to the next, and from one element of a line to the next.
-    steps: [usize; 2],
-}
-
-impl<'a> Side<'a> {
-    fn new(
-        x: &'a Tensor,
-        zero: Option<&Tensor>,
-        lines: usize,
-        k: usize,
-        steps: [usize; 2],
-    ) -> Result<Side<'a>, Reason> {
-        let matrices = x.len().checked_div(lines * k).unwrap_or(1);
-        Ok(Side { x, zero: PerLine::read(zero, matrices, lines, 0.0)?, matrices, lines, steps })
+    fn at(&self, matrix: usize, line: usize) -> f32 {
+        let of = self.of(matrix);
+        of[if of.len() == 1 { 0 } else { line }]
     }
 
-    /// Lines of `k` elements less their zero points; `wide` a line.
-    fn widen(&self, k: usize, wide: usize, to: &mut [i16]) {
-        let (bytes, signed) = (self.x.as_bytes(), self.x.dtype() == DType::I8);
-        let value = |byte: u8| if signed { i16::from(byte as i8) } else { i16::from(byte) };
-        par::chunks_mut(to, wide.max(1), par::grain(k), |line, to| {
-            let (matrix, line) = (line / self.lines, line % self.lines);
-            let zero = self.zero.at(matrix, line) as i16;
-            let from = &bytes[matrix * self.lines * k + line * self.steps[0]..];
-            let from = from.iter().step_by(self.steps[1]);
-            to[..k].iter_mut().zip(from).for_each(|(y, &x)| *y = value(x) - zero);
-            to[k..].fill(0);
-        });
+    fn one(&self) -> Option<f32> {
+        if let [x] = self.values[..] { Some(x) } else { None }
     }
 }
 
-/// Lines are padded to whole vectors of 16-bit numbers.
-const PAD: usize = 32;
-
-/// Computes `finish(product, first row, sums)` for blocks of rows of every product.
-fn products(
-    isa: Isa,
-    plan: &Plan,
-    [a, b]: [&Side<'_>; 2],
-    args: &Args<'_>,
-    sums: &mut [i32],
-) -> Result<(), Reason> {
-    let wide = plan.k.next_multiple_of(PAD);
-    let (a_len, b_len) = (a.matrices * plan.m * wide, b.matrices * plan.n * wide);
-    with_scratch_of(a_len + b_len, |scratch: &mut [i16]| {
-        let (a16, b16) = scratch.split_at_mut(a_len);
-        a.widen(plan.k, wide, a16);
-        b.widen(plan.k, wide, b16);
-        let failure = par::Failure::default();
-        par::rows(sums, plan.n, plan.n * wide / 8, |rows, y| {
-            for (r, y) in rows.zip(y.chunks_mut(plan.n.max(1))) {
-                failure.attempt(|| {
-                    let (a_at, b_at) = plan.at(r / plan.m);
-                    let (am, bm) =
-                        (a_at / (plan.m * plan.k).max(1), b_at / (plan.n * plan.k).max(1));
-                    let a = &a16[(am * plan.m + r % plan.m) * wide..][..wide];
-                    dots(isa, a, &b16[bm * plan.n * wide..], y);
-                    args.cx.check()
-                });
-            }
-        });
-        failure.result()
-    })
-    .map_err(limit)?
+/// A batch of products of bytes, made ready. Inputs are a, b and their zero points.
+pub(super) struct Product {
+    pub plan: Plan,
+    bytes: Bytes,
+    inputs: [usize; 4],
+    /// The right operand, if it is a weight and the same for all.
+    b: Option<Arc<PackedBytes>>,
 }
 
-crate::simd_fn! {
-    /// `y[j] = Σ a · b[j]`, lines as long as `a`.
-    fn dots(_s: S, a: &[i16], b: &[i16], y: &mut [i32]) {
-        if a.is_empty() {
-            return y.fill(0);
+impl Product {
+    pub fn new(op: &MatMul, cx: &Cx<'_>, inputs: [usize; 4]) -> Result<Product, Reason> {
+        let [a, b, a_zero, _] = inputs;
+        let plan = Plan::unfolded(op, &cx.sizes(a)?, &cx.sizes(b)?)?;
+        // Zero points for the rows of one matrix stand for those of each.
+        let one = cx.opt(a_zero).is_none_or(|zero| zero.len() == Some(1));
+        let plan = if one { plan.folded(op.trans_a) } else { plan };
+        let bytes = Bytes::of(cx.isa);
+        let packed = match plan.count {
+            1 => cx.packed(b, 8 | op.trans_b as u64, |b| right(bytes, &plan, b, 0))?,
+            _ => None,
+        };
+        Ok(Product { plan, bytes, inputs, b: packed })
+    }
+
+    /// Calls `f(product, matrix of a, matrix of b, operands)` for each product.
+    pub fn each(
+        &self,
+        args: &Args<'_>,
+        mut f: impl FnMut(usize, [usize; 2], &ByteGemm<'_>) -> Result<(), String>,
+    ) -> Result<(), Reason> {
+        let plan = &self.plan;
+        let [a, b, a_zero, b_zero] = self.inputs;
+        let a = args.input(a)?;
+        let (a_len, b_len) = ((plan.m * plan.k).max(1), (plan.k * plan.n).max(1));
+        let mut last: Option<(usize, Arc<PackedBytes>)> = None;
+        let (b_tensor, mut held) = (args.input(b)?, [Vec::new(), Vec::new()]);
+        let a_zeros = PerLine::read(args.opt(a_zero), a.len() / a_len, plan.m, 0.0)?;
+        let b_zeros = PerLine::read(args.opt(b_zero), b_tensor.len() / b_len, plan.n, 0.0)?;
+        for i in 0..plan.count {
+            args.cx.check()?;
+            let (a_at, b_at) = plan.at(i);
+            let matrices = [a_at / a_len, b_at / b_len];
+            let left = Matrix {
+                data: &a.as_bytes()[a_at..],
+                signed: a.dtype() == DType::I8,
+                lanes: plan.m,
+                k: plan.k,
+                lane: plan.a[0],
+                step: plan.a[1],
+            };
+            let left = PackedBytes::pack(self.bytes, Side::Left, &left).map_err(limit)?;
+            let right = match (&self.b, &last) {
+                (Some(b), _) => b.clone(),
+                (None, Some((at, b))) if *at == b_at => b.clone(),
+                _ => Arc::new(right(self.bytes, plan, b_tensor, b_at)?),
+            };
+            last = Some((b_at, right.clone()));
+            let [a_held, b_held] = &mut held;
+            let gemm = ByteGemm {
+                a: &left,
+                b: &right,
+                a_zero: zero(a_zeros.of(matrices[0]), a_held),
+                b_zero: zero(b_zeros.of(matrices[1]), b_held),
+                bias: Bias::None,
+            };
+            f(i, matrices, &gemm).map_err(limit)?;
         }
-        for (y, b) in y.iter_mut().zip(b.chunks_exact(a.len())) {
-            let mut sum = 0i32;
-            for (a, b) in a.as_chunks::<PAD>().0.iter().zip(b.as_chunks::<PAD>().0) {
-                for i in 0..PAD {
-                    sum = sum.wrapping_add(i32::from(a[i]) * i32::from(b[i]));
-                }
-            }
-            *y = sum;
-        }
+        Ok(())
     }
+
+    /// All products with the same finish, one after the other in `y`.
+    pub fn run<F: Finish>(
+        &self,
+        args: &Args<'_>,
+        finish: &F,
+        y: &mut [F::Out],
+    ) -> Result<(), Reason> {
+        let (n, len) = (self.plan.n, self.plan.m * self.plan.n);
+        self.each(args, |i, _, gemm| gemm.run(finish, &mut y[i * len..][..len], n))
+    }
+}
+
+fn right(bytes: Bytes, plan: &Plan, b: &Tensor, at: usize) -> Result<PackedBytes, Reason> {
+    let matrix = Matrix {
+        data: &b.as_bytes()[at..],
+        signed: b.dtype() == DType::I8,
+        lanes: plan.n,
+        k: plan.k,
+        lane: plan.b[1],
+        step: plan.b[0],
+    };
+    PackedBytes::pack(bytes, Side::Right, &matrix).map_err(limit)
+}
+
+fn zero<'a>(zeros: &[f32], held: &'a mut Vec<i32>) -> Zero<'a> {
+    if let [zero] = zeros {
+        return Zero::One(*zero as i32);
+    }
+    held.clear();
+    held.extend(zeros.iter().map(|&zero| zero as i32));
+    Zero::Each(held)
+}
+
+/// Takes an output out of the arguments, which stay usable, for as long as `f` runs.
+pub(super) fn with_output<R>(
+    args: &mut Args<'_>,
+    f: impl FnOnce(&Args<'_>, &mut Tensor) -> R,
+) -> R {
+    let mut y = std::mem::replace(&mut args.outputs[0], Tensor::scalar(0u8));
+    let done = f(args, &mut y);
+    args.outputs[0] = y;
+    done
 }
 
 pub(super) fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
-    let plan = Plan::unfolded(&MatMul::PLAIN, &cx.sizes(0)?, &cx.sizes(1)?)?;
-    let isa = cx.isa;
+    let product = Product::new(&MatMul::PLAIN, cx, [0, 1, 2, 3])?;
     Ok(Kernel::new(move |args| {
-        let a = Side::new(args.input(0)?, args.opt(2), plan.m, plan.k, plan.a)?;
-        let [row, col] = plan.b;
-        let b = Side::new(args.input(1)?, args.opt(3), plan.n, plan.k, [col, row])?;
-        let mut y = std::mem::replace(&mut args.outputs[0], Tensor::scalar(0i32));
-        let done = products(isa, &plan, [&a, &b], args, y.as_mut_slice());
-        args.outputs[0] = y;
-        done
+        with_output(args, |args, y| product.run(args, &Sums, y.as_mut_slice()))
     }))
 }
 
 pub(super) fn compile_qlinear(cx: &Cx<'_>) -> Result<Kernel, Reason> {
-    let plan = Plan::unfolded(&MatMul::PLAIN, &cx.sizes(0)?, &cx.sizes(3)?)?;
-    let (isa, integers) = (cx.isa, !cx.dtype(0)?.is_float() && !cx.dtype(3)?.is_float());
-    let scales = cx.dtype(1)?;
+    if cx.dtype(0)?.is_float() || cx.dtype(3)?.is_float() {
+        return compile_float8(cx);
+    }
+    let product = Product::new(&MatMul::PLAIN, cx, [0, 3, 2, 5])?;
+    let y_dtype = cx.outputs[0].dtype()?;
+    let Some(ends) = ends(y_dtype) else { return compile_float8(cx) };
+    let (isa, dtype) = (cx.isa, cx.dtype(1)?);
     Ok(Kernel::new(move |args| {
-        let a = Side::new(args.input(0)?, args.opt(2), plan.m, plan.k, plan.a)?;
-        let [row, col] = plan.b;
-        let b = Side::new(args.input(3)?, args.opt(5), plan.n, plan.k, [col, row])?;
-        let len = args.outputs[0].len();
-        with_scratch_of(len, |y: &mut [f32]| {
-            if integers {
-                with_scratch_of(len, |sums: &mut [i32]| {
-                    products(isa, &plan, [&a, &b], args, sums)?;
-                    y.iter_mut().zip(&*sums).for_each(|(y, &x)| *y = x as f32);
-                    Ok(())
-                })
-                .map_err(limit)??;
-            } else {
-                float_products(isa, &plan, [&a, &b], y)?;
-            }
-            requantize(&plan, scales, [&a, &b], args, y)?;
-            let y_dtype = args.outputs[0].dtype();
-            write_codes(isa, y_dtype, y, true, args.outputs[0].as_mut_bytes())
+        with_output(args, |args, y| {
+            let scales = Scales::read(args, &product.plan, dtype)?;
+            let (Some(y_zero), None) = (scales.y_zero.one(), scales.by_rows()) else {
+                return by_rows(isa, &product, &scales, args, y);
+            };
+            let (n, len) = (product.plan.n, product.plan.m * product.plan.n);
+            let codes = y.as_mut_bytes();
+            product.each(args, |i, [_, b], gemm| {
+                let by_col: Vec<f32> = match scales.b.of(b) {
+                    [_] => vec![scales.at([0, b, 0], 0, 0)],
+                    each => (0..each.len()).map(|j| scales.at([0, b, 0], 0, j)).collect(),
+                };
+                let scale =
+                    if by_col.len() == 1 { Per::One(by_col[0]) } else { Per::Cols(&by_col) };
+                let finish = Codes { scale, zero: y_zero as i32, ends };
+                gemm.run(&finish, &mut codes[i * len..][..len], n)
+            })
         })
-        .map_err(limit)?
     }))
 }
 
-/// Products of float8 codes, in f32.
-fn float_products(
+/// Packs the right operand, input `b`, ahead of the first run, if it is one matrix and a weight.
+pub(super) fn prepack(trans_b: bool, b: usize, cx: &Cx<'_>) -> Result<(), Reason> {
+    let Some(sizes) = cx.opt(b).and_then(|fact| fact.sizes()) else { return Ok(()) };
+    let [.., rows, cols] = sizes[..] else { return Ok(()) };
+    if sizes.iter().rev().skip(2).any(|&n| n != 1) || !cx.is_weight(b) || cx.dtype(b)?.is_float() {
+        return Ok(());
+    }
+    let op = MatMul { trans_b, ..MatMul::PLAIN };
+    let a = [1, if trans_b { cols } else { rows }];
+    let plan = Plan::unfolded(&op, &a, &sizes)?;
+    let bytes = Bytes::of(cx.isa);
+    cx.packed(b, 8 | trans_b as u64, |b| right(bytes, &plan, b, 0)).map(|_| ())
+}
+
+/// The codes of an 8-bit integer type.
+pub(super) fn ends(dtype: DType) -> Option<[i32; 2]> {
+    match dtype {
+        DType::U8 => Some([0, 255]),
+        DType::I8 => Some([-128, 127]),
+        _ => None,
+    }
+}
+
+/// Scales that differ by rows: sums first, then the rest row by row.
+fn by_rows(
     isa: Isa,
-    plan: &Plan,
-    [a, b]: [&Side<'_>; 2],
-    y: &mut [f32],
+    product: &Product,
+    scales: &Scales,
+    args: &Args<'_>,
+    y: &mut Tensor,
 ) -> Result<(), Reason> {
-    let numbers = |side: &Side<'_>| {
-        let mut x = vec![0.0; side.x.len()];
-        read_f32(side.x.dtype(), side.x.as_bytes(), 0, &mut x)?;
-        match side.zero.values.iter().all(|&zero| zero == 0.0) {
-            true => Ok(x),
-            false => Err(unsupported!("zero points of {} other than 0", side.x.dtype())),
+    let len = y.len();
+    with_scratch_of(2 * len, |scratch: &mut [f32]| {
+        let (sums, floats) = scratch.split_at_mut(len);
+        let sums: &mut [i32] = bytemuck::cast_slice_mut(sums);
+        product.run(args, &Sums, sums)?;
+        floats.iter_mut().zip(&*sums).for_each(|(y, &x)| *y = x as f32);
+        scales.requantize(&product.plan, y.dtype(), floats);
+        write_codes(isa, y.dtype(), floats, true, y.as_mut_bytes())
+    })
+    .map_err(limit)?
+}
+
+/// Products of float8 codes, or into them.
+fn compile_float8(cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let plan = Plan::unfolded(&MatMul::PLAIN, &cx.sizes(0)?, &cx.sizes(3)?)?;
+    let (isa, dtype) = (cx.isa, cx.dtype(1)?);
+    Ok(Kernel::new(move |args| {
+        with_output(args, |args, y| {
+            with_scratch_of(y.len(), |floats: &mut [f32]| {
+                float_products(isa, &plan, args, floats)?;
+                Scales::read(args, &plan, dtype)?.requantize(&plan, y.dtype(), floats);
+                write_codes(isa, y.dtype(), floats, true, y.as_mut_bytes())
+            })
+            .map_err(limit)?
+        })
+    }))
+}
+
+/// Products of numbers without zero points, in f32.
+fn float_products(isa: Isa, plan: &Plan, args: &Args<'_>, y: &mut [f32]) -> Result<(), Reason> {
+    let numbers = |i: usize, zero: usize| {
+        let (x, zero) = (args.input(i)?, args.input(zero)?);
+        let mut values = vec![0.0; x.len()];
+        read_f32(x.dtype(), x.as_bytes(), 0, &mut values)?;
+        let mut zeros = vec![0.0; zero.len()];
+        read_f32(zero.dtype(), zero.as_bytes(), 0, &mut zeros)?;
+        match zeros.iter().all(|&zero| zero == 0.0) {
+            true => Ok(values),
+            false => Err(unsupported!("zero points of {} other than 0", x.dtype())),
         }
     };
-    let (a, b) = (numbers(a)?, numbers(b)?);
+    let (a, b) = (numbers(0, 2)?, numbers(3, 5)?);
     for (i, y) in y.chunks_mut((plan.m * plan.n).max(1)).enumerate() {
         let (a_at, b_at) = plan.at(i);
         let (a, b) = ((&a[a_at..], (plan.a[0], plan.a[1])), (&b[b_at..], (plan.b[0], plan.b[1])));
@@ -197,43 +285,61 @@ fn float_products(
     Ok(())
 }
 
-/// `y = saturate(round(y · a_scale · b_scale / y_scale) + y_zero)`
-fn requantize(
-    plan: &Plan,
-    scales: DType,
-    [a, b]: [&Side<'_>; 2],
-    args: &Args<'_>,
-    y: &mut [f32],
-) -> Result<(), Reason> {
-    let a_scale = PerLine::read(args.opt(1), a.matrices, plan.m, 1.0)?;
-    let b_scale = PerLine::read(args.opt(4), b.matrices, plan.n, 1.0)?;
-    let y_scale = PerLine::read(args.opt(6), plan.count, plan.m, 1.0)?;
-    let y_zero = PerLine::read(args.opt(7), plan.count, plan.m, 0.0)?;
-    let round = |x: f32| match scales {
-        DType::F16 => f16::from_f32(x).to_f32(),
-        DType::BF16 => bf16::from_f32(x).to_f32(),
-        _ => x,
-    };
-    let ends = match args.input(7)?.dtype() {
-        DType::U8 => Some([0.0, 255.0]),
-        DType::I8 => Some([-128.0, 127.0]),
-        _ => None,
-    };
-    for (r, y) in y.chunks_mut(plan.n.max(1)).enumerate() {
-        let (i, row) = (r / plan.m, r % plan.m);
-        let (a_at, b_at) = plan.at(i);
-        let (am, bm) = (a_at / (plan.m * plan.k).max(1), b_at / (plan.n * plan.k).max(1));
-        let (y_scale, zero) = (y_scale.at(i, row), y_zero.at(i, row));
-        let a_scale = a_scale.at(am, row);
-        for (j, y) in y.iter_mut().enumerate() {
-            let scale = round(round(a_scale * b_scale.at(bm, j)) / y_scale);
-            *y = match ends {
-                Some([lo, hi]) => ((*y * scale).round_ties_even() + zero).clamp(lo, hi),
-                None => *y * scale + zero,
-            };
+/// The scales of a QLinearMatMul, and y's zero points.
+struct Scales {
+    a: PerLine,
+    b: PerLine,
+    y: PerLine,
+    y_zero: PerLine,
+    /// The type in which they are multiplied.
+    dtype: DType,
+}
+
+impl Scales {
+    fn read(args: &Args<'_>, plan: &Plan, dtype: DType) -> Result<Scales, Reason> {
+        let matrices = |i: usize, len: usize| Ok::<_, Reason>(args.input(i)?.len() / len.max(1));
+        let (a, b) = (matrices(0, plan.m * plan.k)?, matrices(3, plan.k * plan.n)?);
+        Ok(Scales {
+            a: PerLine::read(args.opt(1), a, plan.m, 1.0)?,
+            b: PerLine::read(args.opt(4), b, plan.n, 1.0)?,
+            y: PerLine::read(args.opt(6), plan.count, plan.m, 1.0)?,
+            y_zero: PerLine::read(args.opt(7), plan.count, plan.m, 0.0)?,
+            dtype,
+        })
+    }
+
+    /// Whether they differ by rows.
+    fn by_rows(&self) -> Option<()> {
+        (self.a.one().is_none() || self.y.one().is_none()).then_some(())
+    }
+
+    /// a_scale · b_scale / y_scale for these matrices of a, b and y.
+    fn at(&self, [a, b, y]: [usize; 3], row: usize, col: usize) -> f32 {
+        let round = |x: f32| match self.dtype {
+            DType::F16 => f16::from_f32(x).to_f32(),
+            DType::BF16 => bf16::from_f32(x).to_f32(),
+            _ => x,
+        };
+        round(round(self.a.at(a, row) * self.b.at(b, col)) / self.y.at(y, row))
+    }
+
+    /// `y = saturate(round(y · a_scale · b_scale / y_scale) + y_zero)`
+    fn requantize(&self, plan: &Plan, to: DType, y: &mut [f32]) {
+        let ends = ends(to).map(|ends| ends.map(|end| end as f32));
+        for (r, y) in y.chunks_mut(plan.n.max(1)).enumerate() {
+            let (i, row) = (r / plan.m, r % plan.m);
+            let (a_at, b_at) = plan.at(i);
+            let (a, b) = (a_at / (plan.m * plan.k).max(1), b_at / (plan.n * plan.k).max(1));
+            let zero = self.y_zero.at(i, row);
+            for (j, y) in y.iter_mut().enumerate() {
+                let scaled = *y * self.at([a, b, i], row, j);
+                *y = match ends {
+                    Some([lo, hi]) => (scaled.round_ties_even() + zero).clamp(lo, hi),
+                    None => scaled + zero,
+                };
+            }
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

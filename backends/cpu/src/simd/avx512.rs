@@ -43,7 +43,7 @@ impl Avx512 {
 pub struct F32x16(__m512);
 /// 16 × `i32`.
 #[derive(Clone, Copy, Debug)]
-pub struct I32x16(__m512i);
+pub struct I32x16(pub(super) __m512i);
 /// 16 truth values.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask16(__mmask16);

@@ -8,6 +8,7 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod dots;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -19,6 +20,9 @@ mod x86;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+#[cfg(target_arch = "x86_64")]
+pub use dots::Vnni;
+pub use dots::{Bytes, Dots};
 #[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use scalar::Scalar;

@@ -20,7 +20,7 @@ impl Neon {
 pub struct F32x4(float32x4_t);
 /// 4 × `i32`.
 #[derive(Clone, Copy, Debug)]
-pub struct I32x4(int32x4_t);
+pub struct I32x4(pub(super) int32x4_t);
 /// 4 truth values: all bits of a lane, or none.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask4(uint32x4_t);

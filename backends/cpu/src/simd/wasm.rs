@@ -20,7 +20,7 @@ impl Wasm {
 pub struct F32x4(v128);
 /// 4 × `i32`.
 #[derive(Clone, Copy, Debug)]
-pub struct I32x4(v128);
+pub struct I32x4(pub(super) v128);
 /// 4 truth values: all bits of a lane, or none.
 #[derive(Clone, Copy, Debug)]
 pub struct Mask4(v128);

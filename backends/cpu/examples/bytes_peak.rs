@@ -1,0 +1,101 @@
+//! Speed of products of bytes against the peak of the machine, for each way of multiplying them.
+//!
+//! `cargo run --release -p rinfer-cpu --example bytes_peak -- [threads]`
+use rinfer_cpu::dots_dispatch;
+use rinfer_cpu::gemm::bytes::{Bias, ByteGemm, Codes, Matrix, PackedBytes, Per, Side, Sums, Zero};
+use rinfer_cpu::par::Pool;
+use rinfer_cpu::simd::{Bytes, Dots, I32s, Simd};
+use std::hint::black_box;
+use std::time::Instant;
+
+/// `n` products into each of 12 vectors: no loads, no waiting.
+#[inline(always)]
+fn dots<D: Dots>(d: D, n: usize, x: i32) -> i32 {
+    let s = d.simd();
+    let (a, b) = (s.splat_i32(x), s.splat_i32(0x0102_0304));
+    let mut acc = [s.splat_i32(1); 12];
+    for _ in 0..n {
+        for i in 0..12 {
+            acc[i] = d.dot(acc[i], a, b);
+        }
+    }
+    let mut sum = acc[0];
+    for v in &acc[1..] {
+        sum = sum + *v;
+    }
+    sum.reduce_add()
+}
+
+/// `work` per nanosecond: the best of the runs of a third of a second.
+fn rate(work: f64, mut f: impl FnMut()) -> f64 {
+    f();
+    let mut best = 0.0f64;
+    let begin = Instant::now();
+    while begin.elapsed().as_secs_f64() < 0.33 {
+        let start = Instant::now();
+        f();
+        best = best.max(work / start.elapsed().as_nanos() as f64);
+    }
+    best
+}
+
+fn peak(bytes: Bytes) -> f64 {
+    let n = 20_000;
+    rate((2 * 12 * n * bytes.lanes() * bytes.step()) as f64, || {
+        let x = black_box(0x0506_0708);
+        black_box(dots_dispatch!(bytes, d => dots(d, n, x)));
+    })
+}
+
+fn measure(bytes: Bytes, pool: &Pool, (m, n, k): (usize, usize, usize), peak: f64) {
+    let a: Vec<u8> = (0..m * k).map(|i| (i % 251) as u8).collect();
+    let b: Vec<u8> = (0..k * n).map(|i| (i % 241) as u8).collect();
+    let a = Matrix { data: &a, signed: false, lanes: m, k, lane: k, step: 1 };
+    let b = Matrix { data: &b, signed: true, lanes: n, k, lane: 1, step: n };
+    let right = PackedBytes::pack(bytes, Side::Right, &b).expect("memory");
+    let (mut sums, mut codes) = (vec![0i32; m * n], vec![0u8; m * n]);
+    let scales = vec![1e-4f32; n];
+    let finish = Codes { scale: Per::Cols(&scales), zero: 3, ends: [0, 255] };
+    let ops = (2 * m * n * k) as f64;
+    let mut run = |codes_too: bool| {
+        let left = PackedBytes::pack(bytes, Side::Left, &a).expect("memory");
+        let (a_zero, b_zero, bias) = (Zero::One(128), Zero::One(0), Bias::None);
+        let gemm = ByteGemm { a: &left, b: &right, a_zero, b_zero, bias };
+        if codes_too {
+            gemm.run(&finish, &mut codes, n).expect("sizes");
+        } else {
+            gemm.run(&Sums, &mut sums, n).expect("sizes");
+        }
+    };
+    print!("  {m:5} x {n:5} x {k:5}");
+    for (name, codes) in [("sums", false), ("codes", true)] {
+        let rate = rate(ops, || pool.install(|| run(codes)));
+        let share = 100.0 * rate / (peak * pool.threads() as f64);
+        print!("   {name} {rate:6.1} GOP/s {share:3.0} %");
+    }
+    println!();
+}
+
+fn main() {
+    let only: Option<usize> = std::env::args().nth(1).and_then(|a| a.parse().ok());
+    for bytes in Bytes::available() {
+        let peak = peak(bytes);
+        println!("{bytes:?}: peak {peak:.1} GOP/s");
+        for threads in [1, 2].into_iter().filter(|n| only.is_none_or(|only| only == *n)) {
+            let pool = Pool::new(threads).expect("threads");
+            println!(" {threads} threads");
+            for size in [256, 512, 1024, 2048] {
+                if bytes.lanes() > 1 || size <= 256 {
+                    measure(bytes, &pool, (size, size, size), peak);
+                }
+            }
+            for m in [1, 8, 128] {
+                for (n, k) in [(768, 768), (3072, 768), (768, 3072)] {
+                    if bytes.lanes() > 1 {
+                        measure(bytes, &pool, (m, n, k), peak);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What becomes of exact sums: themselves, floats, or codes again.
+//!
+//! Sums: y = sum. Floats: y = activation(sum · scale + bias).
+//! Codes: y = saturate(round(sum · scale) + zero), ties to even.
+//!
+//! Products and additions are rounded one by one, so that every processor computes the same.
+
+use crate::math::Activation;
+use crate::simd::{F32s, I32s, Simd};
+
+/// Makes results of sums.
+pub trait Finish: Sync {
+    /// What a result is.
+    type Out: Send + Sync;
+
+    /// Whether it is made for a result of this size.
+    ///
+    /// # Errors
+    /// It is not.
+    fn check(&self, m: usize, n: usize) -> Result<(), String>;
+
+    /// Turns sums into results: those of one row, from a place of C on.
+    fn row<S: Simd>(&self, s: S, place: (usize, usize), sums: &mut [i32], y: &mut [Self::Out]);
+}
+
+/// Numbers for rows or columns.
+#[derive(Clone, Copy, Debug)]
+pub enum Per<'a> {
+    /// One for all.
+    One(f32),
+    /// One for each row.
+    Rows(&'a [f32]),
+    /// One for each column.
+    Cols(&'a [f32]),
+}
+
+impl Per<'_> {
+    fn check(&self, what: &str, m: usize, n: usize) -> Result<(), String> {
+        let (have, need) = match self {
+            Per::One(_) => return Ok(()),
+            Per::Rows(x) => (x.len(), m),
+            Per::Cols(x) => (x.len(), n),
+        };
+        if have == need { Ok(()) } else { Err(format!("{have} {what} where {need} are needed")) }
+    }
+}
+
+/// The sums themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct Sums;
+
+impl Finish for Sums {
+    type Out = i32;
+
+    fn check(&self, _m: usize, _n: usize) -> Result<(), String> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn row<S: Simd>(&self, _s: S, _place: (usize, usize), sums: &mut [i32], y: &mut [i32]) {
+        y.copy_from_slice(sums);
+    }
+}
+
+/// Numbers again.
+#[derive(Clone, Copy, Debug)]
+pub struct Floats<'a> {
+    /// Factor.
+    pub scale: Per<'a>,
+    /// Added to each row, if there is one.
+    pub bias: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl Finish for Floats<'_> {
+    type Out = f32;
+
+    fn check(&self, m: usize, n: usize) -> Result<(), String> {
+        self.scale.check("scales", m, n)?;
+        Per::Cols(self.bias.unwrap_or(&[])).check("biases", m, self.bias.map_or(0, |_| n))
+    }
+
+    #[inline(always)]
+    fn row<S: Simd>(&self, s: S, (row, col): (usize, usize), sums: &mut [i32], y: &mut [f32]) {
+        scaled(s, self.scale, (row, col), sums, y);
+        if let Some(bias) = self.bias {
+            let n = y.len();
+            for (y, bias) in y.chunks_mut(S::LANES).zip(bias[col..][..n].chunks(S::LANES)) {
+                (s.load_partial(y, 0.0) + s.load_partial(bias, 0.0)).store_partial(y);
+            }
+        }
+        if self.activation != Activation::None {
+            self.activation.apply_slice(s, y);
+        }
+    }
+}
+
+/// `y = sum · scale`
+#[inline(always)]
+fn scaled<S: Simd>(s: S, scale: Per<'_>, (row, col): (usize, usize), sums: &[i32], y: &mut [f32]) {
+    let each = match scale {
+        Per::One(x) => return by_one(s, x, sums, y),
+        Per::Rows(x) => return by_one(s, x[row], sums, y),
+        Per::Cols(x) => &x[col..][..sums.len()],
+    };
+    let whole = sums.len() - sums.len() % S::LANES;
+    for j in (0..whole).step_by(S::LANES) {
+        (s.load_i32(&sums[j..]).to_f32() * s.load(&each[j..])).store(&mut y[j..]);
+    }
+    for ((y, &sum), x) in y[whole..].iter_mut().zip(&sums[whole..]).zip(&each[whole..]) {
+        *y = sum as f32 * x;
+    }
+}
+
+/// `y = sum · x`
+#[inline(always)]
+fn by_one<S: Simd>(s: S, x: f32, sums: &[i32], y: &mut [f32]) {
+    let whole = sums.len() - sums.len() % S::LANES;
+    for j in (0..whole).step_by(S::LANES) {
+        (s.load_i32(&sums[j..]).to_f32() * s.splat(x)).store(&mut y[j..]);
+    }
+    for (y, &sum) in y[whole..].iter_mut().zip(&sums[whole..]) {
+        *y = sum as f32 * x;
+    }
+}
+
+/// Codes again, in bytes: int8 in two's complement.
+#[derive(Clone, Copy, Debug)]
+pub struct Codes<'a> {
+    /// Factor.
+    pub scale: Per<'a>,
+    /// The code of zero.
+    pub zero: i32,
+    /// The least and the greatest code.
+    pub ends: [i32; 2],
+}
+
+impl Finish for Codes<'_> {
+    type Out = u8;
+
+    fn check(&self, m: usize, n: usize) -> Result<(), String> {
+        self.scale.check("scales", m, n)
+    }
+
+    #[inline(always)]
+    fn row<S: Simd>(&self, s: S, place: (usize, usize), sums: &mut [i32], y: &mut [u8]) {
+        let mut scaled_row = [0.0f32; super::PIECE];
+        let floats = &mut scaled_row[..sums.len()];
+        scaled(s, self.scale, place, sums, floats);
+        encode(s, floats, (self.zero, self.ends), sums, y);
+    }
+}
+
+/// `y = saturate(round(x) + zero)`, by way of `codes`.
+#[inline(always)]
+fn encode<S: Simd>(
+    s: S,
+    x: &[f32],
+    (zero, ends): (i32, [i32; 2]),
+    codes: &mut [i32],
+    y: &mut [u8],
+) {
+    // Clipped before it is shifted: what is far out of range is no int32.
+    let [lo, hi] = ends.map(|end| (end - zero) as f32);
+    let (vlo, vhi, vzero) = (s.splat(lo), s.splat(hi), s.splat_i32(zero));
+    let whole = x.len() - x.len() % S::LANES;
+    for j in (0..whole).step_by(S::LANES) {
+        // NaN becomes the least code.
+        let x = s.load(&x[j..]).max(vlo).min(vhi).round_even();
+        (x.trunc_i32() + vzero).store(&mut codes[j..]);
+    }
+    for (x, code) in x[whole..].iter().zip(&mut codes[whole..]) {
+        let x = if *x > lo { *x } else { lo };
+        *code = (if x < hi { x } else { hi }).round_ties_even() as i32 + zero;
+    }
+    for (y, &code) in y.iter_mut().zip(&*codes) {
+        *y = code as u8;
+    }
+}
+
+/// Codes of floats: y = saturate(round(float / y_scale) + zero).
+#[derive(Clone, Copy, Debug)]
+pub struct Requantized<'a> {
+    /// The floats.
+    pub floats: Floats<'a>,
+    /// What they are divided by.
+    pub y_scale: f32,
+    /// The code of zero.
+    pub zero: i32,
+    /// The least and the greatest code.
+    pub ends: [i32; 2],
+}
+
+impl Finish for Requantized<'_> {
+    type Out = u8;
+
+    fn check(&self, m: usize, n: usize) -> Result<(), String> {
+        self.floats.check(m, n)
+    }
+
+    #[inline(always)]
+    fn row<S: Simd>(&self, s: S, place: (usize, usize), sums: &mut [i32], y: &mut [u8]) {
+        let mut row = [0.0f32; super::PIECE];
+        let floats = &mut row[..sums.len()];
+        self.floats.row(s, place, sums, floats);
+        let scale = s.splat(self.y_scale);
+        for x in floats.chunks_mut(S::LANES) {
+            (s.load_partial(x, 0.0) / scale).store_partial(x);
+        }
+        encode(s, floats, (self.zero, self.ends), sums, y);
+    }
+}

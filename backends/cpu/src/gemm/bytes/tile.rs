@@ -1,0 +1,140 @@
+//! The register tile of bytes: `sums[r, w] = Σ A[r, k] · B[k, w]` over packed panels of words.
+//!
+//! 14 × 2 vectors of sums where there are 32 registers, 6 × 2 of 16, 4 × 4 without vectors.
+
+use crate::simd::{Bytes, Dots, I32s, Simd};
+
+/// Rows of a full tile.
+pub fn rows(bytes: Bytes) -> usize {
+    match (bytes.registers(), bytes.lanes()) {
+        (_, 1) => 4,
+        (32.., _) => 14,
+        _ => 6,
+    }
+}
+
+/// Vectors in a row of a full tile.
+pub fn vectors(bytes: Bytes) -> usize {
+    if bytes.lanes() == 1 { 4 } else { 2 }
+}
+
+/// Sums in the largest tile.
+pub const MOST: usize = 14 * 2 * 16;
+
+/// Sums of one tile, row after row of `width`: `a` holds words of that many rows side by side, `b`
+/// words of `width` columns.
+#[inline(always)]
+pub fn tile<D: Dots>(d: D, (a, rows): (&[i32], usize), b: (&[i32], usize), sums: &mut [i32]) {
+    let (b, width) = b;
+    match width / D::Simd::LANES {
+        1 => by_rows::<D, 1>(d, a, rows, b, sums),
+        2 => by_rows::<D, 2>(d, a, rows, b, sums),
+        n => {
+            if const { D::Simd::LANES == 1 } {
+                match n {
+                    3 => by_rows::<D, 3>(d, a, rows, b, sums),
+                    4 => by_rows::<D, 4>(d, a, rows, b, sums),
+                    _ => unreachable!("{n} vectors in a tile"),
+                }
+            } else {
+                unreachable!("{n} vectors in a tile")
+            }
+        }
+    }
+}
+
+/// One function for each number of rows: the loop must know it.
+#[inline(always)]
+fn by_rows<D: Dots, const NV: usize>(d: D, a: &[i32], rows: usize, b: &[i32], sums: &mut [i32]) {
+    macro_rules! cases {
+        ($($r:literal $(/ $unroll:literal)?),*; $otherwise:expr) => {
+            match rows {
+                $($r => kernel::<D, $r, NV, { 1 $(* $unroll)? }>(d, a, b, sums),)*
+                _ => $otherwise,
+            }
+        };
+    }
+    // A sum takes some cycles to be ready again: few rows take several sums each.
+    cases!(1 / 4, 2 / 2, 3 / 2, 4; {
+        if const { D::Simd::LANES > 1 } {
+            cases!(5, 6; {
+                if const { D::Simd::REGISTERS >= 32 } {
+                    cases!(7, 8, 9, 10, 11, 12, 13, 14; unreachable!("{rows} rows in a tile"))
+                }
+            })
+        }
+    });
+}
+
+/// `R` rows by `NV` vectors, `U` words at a time in sums of their own.
+#[inline(never)]
+fn kernel<D: Dots, const R: usize, const NV: usize, const U: usize>(
+    d: D,
+    a: &[i32],
+    b: &[i32],
+    sums: &mut [i32],
+) {
+    d.call(
+        #[inline(always)]
+        move || {
+            let acc = products::<D, R, NV, U>(d, a, b);
+            let lanes = <D::Simd as Simd>::LANES;
+            for (i, sums) in sums.chunks_exact_mut(NV * lanes).take(R).enumerate() {
+                for j in 0..NV {
+                    acc[i][j].store(&mut sums[j * lanes..]);
+                }
+            }
+        },
+    )
+}
+
+type Vector<D> = <<D as Dots>::Simd as Simd>::I32;
+
+#[inline(always)]
+fn products<D: Dots, const R: usize, const NV: usize, const U: usize>(
+    d: D,
+    a: &[i32],
+    b: &[i32],
+) -> [[Vector<D>; NV]; R] {
+    let zero = d.simd().splat_i32(0);
+    let wide = NV * <D::Simd as Simd>::LANES;
+    let mut acc = [[[zero; NV]; R]; U];
+    let (mut aa, mut bb) = (a.chunks_exact(U * R), b.chunks_exact(U * wide));
+    for (a, b) in (&mut aa).zip(&mut bb) {
+        for u in 0..U {
+            step(d, &a[u * R..][..R], &b[u * wide..][..wide], &mut acc[u]);
+        }
+    }
+    for (a, b) in aa.remainder().chunks_exact(R).zip(bb.remainder().chunks_exact(wide)) {
+        step(d, a, b, &mut acc[0]);
+    }
+    let mut sum = acc[0];
+    for part in &acc[1..] {
+        for i in 0..R {
+            for j in 0..NV {
+                sum[i][j] = sum[i][j] + part[i][j];
+            }
+        }
+    }
+    sum
+}
+
+#[inline(always)]
+fn step<D: Dots, const R: usize, const NV: usize>(
+    d: D,
+    a: &[i32],
+    b: &[i32],
+    acc: &mut [[Vector<D>; NV]; R],
+) {
+    let s = d.simd();
+    let mut bv = [s.splat_i32(0); NV];
+    for j in 0..NV {
+        bv[j] = s.load_i32(&b[j * <D::Simd as Simd>::LANES..]);
+    }
+    for i in 0..R {
+        let av = s.splat_i32(a[i]);
+        for j in 0..NV {
+            acc[i][j] = d.dot(acc[i][j], av, bv[j]);
+        }
+    }
+}
