@@ -5,6 +5,7 @@ mod contrib;
 mod matrix;
 mod models;
 mod onnx_node;
+mod quantized;
 mod random;
 mod sessions;
 mod tidy;

@@ -50,7 +50,8 @@ impl Cast {
     }
 }
 
-/// The same bytes under another dtype of the same width.
+/// The same bytes under another dtype of the same width, or of a fraction of it: then the last
+/// axis is as many times longer, the first element of each in the low bits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BitCast {
     /// The dtype of the result.
@@ -60,11 +61,19 @@ pub struct BitCast {
 impl BitCast {
     pub(super) fn infer(&self, inputs: &Inputs<'_>) -> Result<Facts, Reason> {
         let x = inputs.get(0)?;
-        let from = x.dtype()?;
-        if from.bits() != self.to.bits() || from.bits() == 0 {
-            return Err(invalid!("{from} cannot be read as {}: the widths differ", self.to));
+        let (from, to) = (x.dtype()?, self.to);
+        let times = from.bits().checked_div(to.bits()).unwrap_or(0);
+        if times == 0 || times * to.bits() != from.bits() {
+            return Err(invalid!("{from} cannot be read as {to}: the widths differ"));
         }
-        one(Fact { ty: Type::Tensor(self.to), shape: x.shape.clone(), known: None })
+        let mut shape = x.shape.clone();
+        if times > 1
+            && let Some(shape) = &mut shape
+        {
+            let last = shape.last_mut().ok_or_else(|| invalid!("a {from} read as {times} {to}"))?;
+            *last = last.scale(times as i64);
+        }
+        one(Fact { ty: Type::Tensor(to), shape, known: None })
     }
 }
 
@@ -110,6 +119,10 @@ pub(super) fn import_bit_cast(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     if to == DType::String {
         return Err(unsupported!("BitCast to {to}"));
     }
+    let from = cx.dtype(cx.input(0)?)?;
+    if from.bits() != to.bits() {
+        return Err(invalid!("{from} cannot be read as {to}: the widths differ"));
+    }
     cx.emit(BitCast { to })
 }
 
@@ -129,10 +142,11 @@ mod tests {
     }
 
     #[test]
-    fn bits_are_read_only_as_a_type_of_their_width() {
+    fn bits_are_read_only_as_types_that_fill_them() {
         let x = Fact::sized(DType::F32, &[2]);
         let infer = |to| BitCast { to }.infer(&Inputs::new(&[Some(&x)], 1));
         assert_eq!(infer(DType::I32).unwrap()[0].to_string(), "int32[2]");
-        assert!(infer(DType::F16).is_err());
+        assert_eq!(infer(DType::F16).unwrap()[0].to_string(), "float16[4]");
+        assert!(infer(DType::F64).is_err());
     }
 }

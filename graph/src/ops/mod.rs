@@ -34,6 +34,7 @@ mod eye_like;
 mod flex_attention;
 mod gather;
 mod gradient;
+mod gather_block;
 mod grid_sample;
 mod identity;
 mod image;
@@ -46,6 +47,7 @@ mod lp_norm;
 mod lrn;
 mod matmul;
 mod matmul_integer;
+mod matmul_n_bits;
 mod mean_variance;
 mod ml;
 mod ml_features;
@@ -58,7 +60,10 @@ mod optional;
 mod pad;
 mod pointwise;
 mod pool;
+mod qgemm;
+mod qlinear;
 mod quantize;
+mod quantized_matmul;
 mod random;
 mod range;
 mod recurrent;
@@ -127,6 +132,7 @@ pub use loss::{LossReduction, NegativeLogLikelihoodLoss};
 pub use lrn::Lrn;
 pub use matmul::MatMul;
 pub use matmul_integer::{MatMulInteger, QLinearMatMul};
+pub use matmul_n_bits::{FourBits, MatMulBnb4, MatMulNBits};
 pub use ml::{Labels, PostTransform};
 pub use ml_features::{Features, Norm};
 pub use ml_linear::{LinearModel, SupportVectors, SvmClasses, SvmKernel, SvmOutput};
@@ -139,6 +145,7 @@ pub use pad::{CenterCropPad, Pad, PadMode, Pads};
 pub use pointwise::{Operand, Pointwise, Step};
 pub use pool::{Pool, PoolKind};
 pub use quantize::{Blocks, DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear};
+pub use quantized_matmul::QuantizedMatMul;
 pub use random::{Bernoulli, Distribution, Multinomial, Random};
 pub use range::{Range, number};
 pub use recurrent::{Cell, Direction, GateFn, Recurrent};
@@ -244,7 +251,9 @@ ops!(
     Lrn,
     MapOp,
     MatMul,
+    MatMulBnb4,
     MatMulInteger,
+    MatMulNBits,
     MaxRoiPool,
     MaxUnpool,
     MelWeightMatrix,
@@ -261,6 +270,7 @@ ops!(
     QLinearConv,
     QLinearMatMul,
     QuantizeLinear,
+    QuantizedMatMul,
     Random,
     Range,
     Recurrent,

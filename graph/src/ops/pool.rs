@@ -75,7 +75,7 @@ impl Pool {
     }
 }
 
-fn import_window(cx: &NodeCx<'_>) -> Result<Option<Window>, Reason> {
+pub(super) fn import_window(cx: &NodeCx<'_>) -> Result<Option<Window>, Reason> {
     let mut window = Window::import(cx)?;
     window.ceil_mode = cx.flag("ceil_mode", false)?;
     if window.kernel.is_empty() {

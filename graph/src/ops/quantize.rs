@@ -8,7 +8,7 @@
 use super::{Axis, Inputs, one};
 use crate::onnx::{NodeCx, Outputs};
 use crate::shape::show;
-use crate::{DType, Dim, Fact, Facts, Reason, invalid, unsupported};
+use crate::{DType, Dim, Fact, Facts, Reason, ValueId, invalid, unsupported};
 
 /// Inputs x, scale, zero_point (optional).
 #[derive(Clone, Debug, PartialEq)]
@@ -186,6 +186,35 @@ impl DynamicQuantizeLinear {
         let y = Fact { shape: x.shape.clone(), ..Fact::unranked(DType::U8) };
         Ok([y, Fact::sized(DType::F32, &[]), Fact::sized(DType::U8, &[])].into_iter().collect())
     }
+}
+
+/// `(x - zero) · scale` with one scale, as a step of a composition.
+pub(super) fn dequantized(
+    cx: &mut NodeCx<'_>,
+    x: ValueId,
+    scale: ValueId,
+    zero: Option<ValueId>,
+) -> Result<ValueId, Reason> {
+    let op = DequantizeLinear { axis: Axis(1), block_size: 0, output: None };
+    Ok(cx.push_n(op, &[Some(x), Some(scale), zero], 1)?[0])
+}
+
+/// Codes of `x` in this type, with one scale, as a step of a composition.
+pub(super) fn quantized(
+    cx: &mut NodeCx<'_>,
+    x: ValueId,
+    scale: ValueId,
+    zero: Option<ValueId>,
+    dtype: DType,
+) -> Result<ValueId, Reason> {
+    let op = QuantizeLinear {
+        axis: Axis(1),
+        block_size: 0,
+        output: Some(dtype),
+        saturate: true,
+        precision: None,
+    };
+    Ok(cx.push_n(op, &[Some(x), Some(scale), zero], 1)?[0])
 }
 
 /// The attribute `name`, where 0 means that there is no type.

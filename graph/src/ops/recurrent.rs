@@ -7,10 +7,11 @@
 //! The formulas of the cells stand with the kernel; gates lie in ONNX's order (LSTM: input,
 //! output, forget, cell; GRU: update, reset, hidden).
 
-use super::Inputs;
+use super::quantize::dequantized;
+use super::{Binary, BinaryFn, Cast, DynamicQuantizeLinear, Inputs, Transpose, Unsqueeze};
 use crate::onnx::{NodeCx, Outputs};
 use crate::shape::{Shape, show};
-use crate::{DType, Dim, Fact, Facts, Reason, invalid, unsupported};
+use crate::{DType, Dim, Fact, Facts, Reason, ValueId, invalid, unsupported};
 
 /// What is computed at each step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,8 @@ pub struct Recurrent {
     pub batch_first: bool,
     /// Size of the state, if the model says it besides the shape of R.
     pub hidden_size: Option<usize>,
+    /// Whether the state meets R as DynamicQuantizeLinear would round it, each sequence by itself.
+    pub rounded_state: bool,
 }
 
 impl Recurrent {
@@ -211,6 +214,50 @@ pub(super) fn import_rnn(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
 }
 
 fn import(cx: &mut NodeCx<'_>, cell: Cell) -> Result<Outputs, Reason> {
+    let op = read(cx, cell)?;
+    cx.emit(op)
+}
+
+/// com.microsoft's LSTM with weights of 8 bits: W [dirs, in, 4·h], R [dirs, h, 4·h], a scale and a
+/// zero point for each direction, or for each column of each. The inputs X, and at each step the
+/// state, are rounded to 8 bits; what is computed with them is in float.
+pub(super) fn import_quantized(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
+    cx.check_inputs(12, 12)?;
+    let op = Recurrent {
+        rounded_state: true,
+        ..read(cx, Cell::Lstm { input_forget: cx.flag("input_forget", false)? })?
+    };
+    let x = cx.input(0)?;
+    let codes = cx.push_n(DynamicQuantizeLinear, &[Some(x)], 3)?;
+    let x = dequantized(cx, codes[0], codes[1], Some(codes[2]))?;
+    let (w, r) = (weight(cx, 1, 8)?, weight(cx, 2, 10)?);
+    let mut inputs = vec![Some(x), Some(w), Some(r)];
+    inputs.extend((3..8).map(|i| cx.opt_input(i)));
+    cx.push(op, &inputs)
+}
+
+/// Input `i` in float, as LSTM has it: [dirs, 4·h, n]; its scale is input `scale`.
+fn weight(cx: &mut NodeCx<'_>, i: usize, scale: usize) -> Result<ValueId, Reason> {
+    let mut parts = [cx.input(i)?, cx.input(scale)?, cx.input(scale + 1)?];
+    for part in &mut parts[1..] {
+        let axes: &[i64] = match cx.fact(*part).rank() {
+            Some(1) => &[1, 2],
+            Some(2) => &[1],
+            _ => return Err(unsupported!("scales {} of weights", cx.fact(*part))),
+        };
+        let axes = cx.constant_ints(axes);
+        *part = cx.push1(Unsqueeze, &[*part, axes])?;
+    }
+    let [w, scale, zero] = parts;
+    let (w, zero) =
+        (cx.push1(Cast::to(DType::F32), &[w])?, cx.push1(Cast::to(DType::F32), &[zero])?);
+    let w = cx.push1(Binary(BinaryFn::Sub), &[w, zero])?;
+    let w = cx.push1(Binary(BinaryFn::Mul), &[w, scale])?;
+    cx.push1(Transpose::new(&[0, 2, 1]), &[w])
+}
+
+/// The operator that the attributes describe.
+fn read(cx: &mut NodeCx<'_>, cell: Cell) -> Result<Recurrent, Reason> {
     // The first versions left Y out unless asked; here it is made if something reads it.
     cx.ignore(&["output_sequence"]);
     let direction = match cx.string("direction")? {
@@ -235,8 +282,9 @@ fn import(cx: &mut NodeCx<'_>, cell: Cell) -> Result<Outputs, Reason> {
         clip: cx.float("clip")?.filter(|&c| c > 0.0),
         batch_first: cx.flag("layout", false)?,
         hidden_size: cx.size("hidden_size")?,
+        rounded_state: false,
     };
-    cx.emit(op)
+    Ok(op)
 }
 
 /// The named functions; those with parameters take the next ones of the lists, while there are any.
@@ -270,7 +318,8 @@ mod tests {
     fn op(cell: Cell, direction: Direction) -> Recurrent {
         let activations = vec![GateFn::Tanh; 3 * direction.count()];
         let (clip, batch_first, hidden_size) = (None, false, None);
-        Recurrent { cell, direction, activations, clip, batch_first, hidden_size }
+        let rounded_state = false;
+        Recurrent { cell, direction, activations, clip, batch_first, hidden_size, rounded_state }
     }
 
     #[test]

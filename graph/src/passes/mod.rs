@@ -50,6 +50,7 @@ mod fuse_epilogue;
 mod fuse_matmul;
 mod fuse_norms;
 mod fuse_pointwise;
+mod fuse_quantized;
 mod identities;
 mod pattern;
 mod reshapes;
@@ -112,6 +113,7 @@ const fn whole(name: &'static str, level: Level, f: fn(&mut Graph, &Cx<'_>) -> u
 
 /// Every pass, in running order.
 pub static PIPELINE: &[Pass] = &[
+    rule("fuse_quantized", Level::Full, fuse_quantized::rule),
     whole("fold_constants", Level::Exact, fold_constants::run),
     rule("identities", Level::Exact, identities::rule),
     rule("reshapes", Level::Exact, reshapes::rule),

@@ -44,6 +44,7 @@ mod loss;
 mod lrn;
 mod matmul;
 mod matmul_integer;
+mod matmul_n_bits;
 mod ml;
 mod ml_features;
 mod ml_forest;
@@ -57,6 +58,7 @@ mod pad;
 mod pointwise;
 mod pool;
 mod quantize;
+mod quantized_matmul;
 mod random;
 mod range;
 mod recurrent;
@@ -144,7 +146,9 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::Lrn(op) => lrn::compile(op, cx),
         Op::MapOp(op) => ml_maps::compile(op),
         Op::MatMul(op) => matmul::compile(op, cx),
+        Op::MatMulBnb4(op) => matmul_n_bits::compile_bnb4(op, cx),
         Op::MatMulInteger(_) => matmul_integer::compile(cx),
+        Op::MatMulNBits(op) => matmul_n_bits::compile(op, cx),
         Op::MaxRoiPool(op) => roi::compile_max(op, cx),
         Op::MaxUnpool(op) => unpool::compile(op, cx),
         Op::MelWeightMatrix(op) => cosine_window::compile_mel(op),
@@ -161,6 +165,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::QLinearConv(op) => conv_integer::compile_qlinear(op, cx),
         Op::QLinearMatMul(_) => matmul_integer::compile_qlinear(cx),
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
+        Op::QuantizedMatMul(op) => quantized_matmul::compile(op, cx),
         Op::Random(op) => random::compile(op, cx),
         Op::Range(op) => range::compile(op, cx),
         Op::Recurrent(op) => recurrent::compile(op, cx),
@@ -206,6 +211,10 @@ pub fn prepack(cx: &Cx<'_>) -> Result<(), Reason> {
     match &cx.node.op {
         Op::Conv(op) => conv::prepack(op, cx),
         Op::MatMul(op) => matmul::prepack(op, cx),
+        Op::MatMulInteger(_) => matmul_integer::prepack(false, 1, cx),
+        Op::MatMulNBits(op) => matmul_n_bits::prepack(op, cx),
+        Op::QLinearMatMul(_) => matmul_integer::prepack(false, 3, cx),
+        Op::QuantizedMatMul(op) => quantized_matmul::prepack(op, cx),
         Op::Recurrent(op) => recurrent::prepack(op, cx),
         _ => Ok(()),
     }

@@ -249,6 +249,18 @@ impl Net {
     }
 }
 
+/// Numbers as DynamicQuantizeLinear rounds them to 256 levels, 0 among them.
+fn round_state<T: Real>(h: &[T], to: &mut [T]) {
+    let ends = |[lo, hi]: [f32; 2], x: &T| [lo.min(x.to_f32()), hi.max(x.to_f32())];
+    let [lo, hi] = h.iter().fold([0.0f32; 2], ends);
+    let scale = if lo == hi { 1.0 } else { (hi - lo) / 255.0 };
+    let zero = (-lo / scale).round_ties_even().clamp(0.0, 255.0);
+    for (h, to) in h.iter().zip(to) {
+        let code = ((h.to_f32() / scale).round_ties_even() + zero).clamp(0.0, 255.0);
+        *to = T::from_f32((code - zero) * scale);
+    }
+}
+
 /// One direction in the middle of its steps.
 struct Steps<'a, T: Real> {
     net: &'a Net,
@@ -284,7 +296,15 @@ impl<T: Real> Steps<'_, T> {
         let gates = net.gates() * n;
         let two = r.len() == 2;
         let first = if two { 2 * n } else { gates };
-        T::product(net.isa, net.batch, h, &r[0], &mut self.hr[..net.batch * first])?;
+        let state = match net.op.rounded_state {
+            true => {
+                let rows = h.chunks(n.max(1)).zip(self.rh.chunks_mut(n.max(1)));
+                rows.for_each(|(h, to)| round_state(h, to));
+                &*self.rh
+            }
+            false => &*h,
+        };
+        T::product(net.isa, net.batch, state, &r[0], &mut self.hr[..net.batch * first])?;
         let place = |t: usize, b: usize| match net.op.batch_first {
             false => (t * net.batch + b) * gates,
             true => (b * net.seq + t) * gates,
@@ -332,7 +352,8 @@ mod tests {
         };
         let activations = activations.repeat(direction.count());
         let (clip, batch_first, hidden_size) = (None, false, None);
-        Recurrent { cell, direction, activations, clip, batch_first, hidden_size }
+        let rounded_state = false;
+        Recurrent { cell, direction, activations, clip, batch_first, hidden_size, rounded_state }
     }
 
     fn t(shape: &[usize], x: &[f32]) -> Option<Value> {

@@ -2,8 +2,11 @@
 
 use super::elementwise::epilogue;
 use super::node::{NodeOut, float, int};
-use crate::ops::{DequantizeLinear, MatMul, QuantizeLinear};
-use crate::{DType, Reason, invalid};
+use crate::ops::{
+    Activation, DequantizeLinear, FourBits, MatMul, MatMulBnb4, MatMulNBits, QuantizeLinear,
+    QuantizedMatMul,
+};
+use crate::{DType, Reason, invalid, unsupported};
 
 /// Swaps the last two axes of an operand.
 fn swapped(out: &mut NodeOut<'_, '_>, i: usize, name: String) -> Result<String, Reason> {
@@ -83,4 +86,60 @@ pub(super) fn dequantize(op: &DequantizeLinear, out: &mut NodeOut<'_, '_>) -> Re
         attrs.push(dtype("output_dtype", output));
     }
     out.plain("DequantizeLinear", attrs)
+}
+
+pub(super) fn n_bits(op: &MatMulNBits, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let attrs = vec![
+        int("N", op.n as i64),
+        int("K", op.k as i64),
+        int("bits", op.bits as i64),
+        int("block_size", op.block_size as i64),
+    ];
+    out.contrib("MatMulNBits", attrs)
+}
+
+pub(super) fn bnb4(op: &MatMulBnb4, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let attrs = vec![
+        int("N", op.n as i64),
+        int("K", op.k as i64),
+        int("block_size", op.block_size as i64),
+        int("quant_type", (op.codes == FourBits::Nf4).into()),
+        int("transB", op.trans_b.into()),
+    ];
+    out.contrib("MatMulBnb4", attrs)
+}
+
+/// Sums of MatMulInteger, cast, scaled, and so on.
+pub(super) fn quantized(op: &QuantizedMatMul, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let (a, mut b) = (out.input(0)?, out.input(1)?);
+    if op.trans_b {
+        b = swapped(out, 1, b)?;
+    }
+    let zeros = [out.input(2)?, out.input(3)?];
+    let sums = out.step("MatMulInteger", &[&a, &b, &zeros[0], &zeros[1]], vec![])?;
+    let sums = out.step("Cast", &[&sums], vec![dtype("to", DType::F32)])?;
+    let scale = out.input(4)?;
+    let rest = [out.has(5), op.activation.is_some(), out.has(6)];
+    let scaled = vec![sums, scale];
+    if rest == [false; 3] {
+        return out.last("Mul", scaled, vec![]);
+    }
+    let mut y = out.step("Mul", &[&scaled[0], &scaled[1]], vec![])?;
+    if out.has(5) {
+        let bias = out.input(5)?;
+        if rest[1..] == [false; 2] {
+            return out.last("Add", vec![y, bias], vec![]);
+        }
+        y = out.step("Add", &[&y, &bias], vec![])?;
+    }
+    if !out.has(6) {
+        return super::elementwise::activation(op.activation, out, &y);
+    }
+    match op.activation {
+        None => {}
+        Some(Activation::Relu) => y = out.step("Relu", &[&y], vec![])?,
+        Some(f) => return Err(unsupported!("{f:?} between a product and its codes")),
+    }
+    let inputs = vec![y, out.input(6)?, out.input(7)?];
+    out.last("QuantizeLinear", inputs, vec![])
 }

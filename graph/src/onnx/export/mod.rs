@@ -1,6 +1,6 @@
 //! From [`Model`] back to `ModelProto`: numbers become names, fused operators their pieces.
 //!
-//! Everything is written in operators of ONNX's own domains, opset 21 or as new as what is used
+//! What ONNX has is written in operators of its own domains, opset 21 or as new as what is used
 //! asks for. A family of operators has one function that writes it; the match in `operators.rs`
 //! is the list of them. Inputs and outputs keep their names, types and symbolic sizes.
 

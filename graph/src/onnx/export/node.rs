@@ -150,6 +150,12 @@ impl<'g, 'a> NodeOut<'g, 'a> {
         self.write(op, inputs, outputs, attrs)
     }
 
+    /// The node as one node of com.microsoft with the same inputs and outputs.
+    pub fn contrib(&mut self, op: &str, attrs: Attrs) -> Result<(), Reason> {
+        self.graph.shared.need("com.microsoft", 1);
+        self.plain(&format!("com.microsoft.{op}"), attrs)
+    }
+
     /// An ONNX node with the node's outputs.
     pub fn last(&mut self, op: &str, inputs: Vec<String>, attrs: Attrs) -> Result<(), Reason> {
         let outputs = self.outputs()?;

@@ -1,8 +1,8 @@
 //! LSTM, GRU, RNN.
 
 use super::node::{NodeOut, flag, float, floats, int, string, strings};
-use crate::Reason;
 use crate::ops::{Cell, Direction, GateFn, Recurrent};
+use crate::{Reason, unsupported};
 
 /// A gate's function: its name in ONNX, alpha and beta where it has them.
 fn gate(f: GateFn) -> (&'static str, Option<f32>, Option<f32>) {
@@ -22,6 +22,9 @@ fn gate(f: GateFn) -> (&'static str, Option<f32>, Option<f32>) {
 }
 
 pub(super) fn recurrent(op: &Recurrent, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    if op.rounded_state {
+        return Err(unsupported!("ONNX has no LSTM that rounds its state"));
+    }
     let direction = match op.direction {
         Direction::Forward => "forward",
         Direction::Reverse => "reverse",

@@ -1,0 +1,77 @@
+//! QuantizedMatMul: exact sums of products of bytes, scaled and rounded while a tile is in L1.
+
+use rinfer_graph::ops::QuantizedMatMul;
+use rinfer_graph::{Reason, Tensor, invalid};
+
+use super::matmul_integer::{Product, ends, with_output};
+use crate::gemm::bytes::{Floats, Per, Requantized};
+use crate::kernel::{Cx, Kernel};
+use crate::math::Activation;
+
+pub(super) fn compile(op: &QuantizedMatMul, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let product = Product::new(&op.product(), cx, [0, 1, 2, 3])?;
+    let activation = op.activation.map(Activation::from).unwrap_or_default();
+    let ends = ends(cx.outputs[0].dtype()?);
+    Ok(Kernel::new(move |args| {
+        with_output(args, |args, y| {
+            let scale: &[f32] = args.input(4)?.as_slice();
+            let scale = if let [one] = scale { Per::One(*one) } else { Per::Cols(scale) };
+            let bias = args.opt(5).map(Tensor::as_slice::<f32>);
+            let wide = bias.map(|bias| match bias {
+                [one] => vec![*one; product.plan.n],
+                row => row.to_vec(),
+            });
+            let floats = Floats { scale, bias: wide.as_deref(), activation };
+            let Some(ends) = ends else { return product.run(args, &floats, y.as_mut_slice()) };
+            let y_scale =
+                args.input(6)?.to_f32().ok_or_else(|| invalid!("y_scale is no number"))?;
+            let zero = args.input(7)?.to_ints().unwrap_or_default();
+            let [zero] = zero[..] else {
+                return Err(invalid!("y_zero holds {} numbers, not one", zero.len()));
+            };
+            let finish = Requantized { floats, y_scale, zero: zero as i32, ends };
+            product.run(args, &finish, y.as_mut_bytes())
+        })
+    }))
+}
+
+/// Packs weights ahead of the first run.
+pub(super) fn prepack(op: &QuantizedMatMul, cx: &Cx<'_>) -> Result<(), Reason> {
+    super::matmul_integer::prepack(op.trans_b, 1, cx)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::testing::run_opt;
+    use crate::simd::Isa;
+    use rinfer_graph::Value;
+    use rinfer_graph::ops::Activation;
+
+    fn check<const N: usize>(trans_b: bool, inputs: [Option<Tensor>; N]) -> Vec<Value> {
+        let op = QuantizedMatMul { trans_b, activation: Some(Activation::Relu) };
+        let inputs: Vec<Option<Value>> = inputs.into_iter().map(|t| t.map(Value::from)).collect();
+        let run = |isa| run_opt(isa, op.clone(), &inputs, 1).unwrap();
+        Isa::available().into_iter().map(run).flatten().collect()
+    }
+
+    #[test]
+    fn scale_bias_and_activation_follow_the_sums() {
+        let a = Tensor::from_slice(&[2, 2], &[1u8, 2, 3, 4]);
+        let b = Tensor::from_slice(&[2, 2], &[1i8, -1, 0, 2]);
+        let (scale, bias) = (Tensor::vector(&[0.5f32, 2.0]), Tensor::vector(&[0.25f32, -6.5]));
+        // sums of (a - 1): [0, 2], [2, 4], transposed b [[1, 0], [-1, 2]]
+        let zero = Some(Tensor::scalar(1u8));
+        let inputs = [Some(a), Some(b), zero, None, Some(scale), Some(bias)];
+        for y in check(false, inputs.clone()) {
+            assert_eq!(y, Value::Tensor(Tensor::from_slice(&[2, 2], &[0.25f32, 0.0, 1.25, 1.5])));
+        }
+        let codes = [Some(Tensor::scalar(0.5f32)), Some(Tensor::scalar(-128i8))];
+        let [a, b, zero, none, scale, bias] = inputs;
+        let [y_scale, y_zero] = codes;
+        for y in check(true, [a, b, zero, none, scale, bias, y_scale, y_zero]) {
+            // sums: [-1, 2], [-2, 6] → [0, 0], [0, 5.5] → codes of halves
+            assert_eq!(y, Value::Tensor(Tensor::from_slice(&[2, 2], &[-128i8, -128, -128, -117])));
+        }
+    }
+}

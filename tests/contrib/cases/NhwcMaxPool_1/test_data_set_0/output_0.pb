@@ -1,0 +1,1 @@
+JÞu*[.u*}|.i }|c4*}|c4*=Zcuewgeue}|ei4}|e47}|c47=Zciewgyiewzyi4wzy77zL7SLWewgyWewnyW6wny77vn47vSWad<yWadtyWEJty;Evt>4Ev[*WadKqWadtqkEJtq}Evt>}Evl16adKq;adtqkEtq}EKt>}EKl1b]5^bj=|qjo|qjo|qRb]5^bj}|qj}|qj}|q81zdW1zdj}|qj}|qj}|qMlzdbClzfbK}zpbS}qpbS}ppMSlzdbglzfbgTzpMWoqMWopMSlI,xglIfxgcppfWop|bop|b?@xg?@-xgc-fWoU|boU|b
