@@ -12,11 +12,12 @@ use std::time::Instant;
 #[inline(always)]
 fn dots<D: Dots>(d: D, n: usize, x: i32) -> i32 {
     let s = d.simd();
-    let (a, b) = (s.splat_i32(x), s.splat_i32(0x0102_0304));
-    let mut acc = [s.splat_i32(1); 12];
+    let a = s.splat_i32(x);
+    // Each sum is the next right operand: nothing can be taken out of the loop.
+    let mut acc = [s.splat_i32(0x0102_0304); 12];
     for _ in 0..n {
         for i in 0..12 {
-            acc[i] = d.dot(acc[i], a, b);
+            acc[i] = d.dot(acc[i], a, acc[i]);
         }
     }
     let mut sum = acc[0];
