@@ -11,8 +11,9 @@ pub trait Backend: Send + Sync {
     /// Its name: `cpu`, `gpu`.
     fn name(&self) -> &'static str;
 
-    /// Whether it can execute this node, judged by operator, attributes and facts.
-    fn supports(&self, graph: &Graph, node: NodeId) -> Result<(), Reason>;
+    /// Whether it can execute each node, in the graph's order, judged by operator, attributes and
+    /// facts.
+    fn supports(&self, graph: &Graph) -> Vec<Result<(), Reason>>;
 
     /// Makes a region ready to run: packs weights, builds pipelines.
     fn compile(&self, region: Region<'_>) -> Result<Box<dyn Program>, NodeError>;
@@ -40,6 +41,11 @@ pub trait Program: Send + Sync {
 
     /// What a run with inputs of these facts takes in memory.
     fn memory(&self, inputs: &[crate::Fact]) -> Result<Memory, NodeError>;
+
+    /// Where a node of the region runs, if that is not where the backend's others do.
+    fn place(&self, _node: NodeId) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Bytes that a run takes.

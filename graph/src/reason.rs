@@ -16,6 +16,8 @@ pub enum Kind {
     Cancelled,
     /// The deadline passed.
     Deadline,
+    /// There is no such device, or it was lost.
+    Device,
 }
 
 /// A bare reason, as a kernel or an inference function gives it; whoever runs the node adds its

@@ -99,7 +99,7 @@ pub struct Placement {
     pub node: String,
     /// Its operator.
     pub op: String,
-    /// The backend, or `session` for control flow.
+    /// The backend; `session` for control flow, `host` for arithmetic of shapes beside a GPU.
     pub backend: &'static str,
 }
 
@@ -158,8 +158,9 @@ impl Executable {
                 backend,
             };
             match &part.work {
-                Work::Region { backend, nodes, .. } => {
-                    all.extend(nodes.iter().map(|id| place(id, *backend)));
+                Work::Region { program, backend, nodes, .. } => {
+                    let at = |id: &NodeId| program.place(*id).unwrap_or(*backend);
+                    all.extend(nodes.iter().map(|id| place(id, at(id))));
                 }
                 Work::Control { node, bodies } => {
                     all.push(place(node, "session"));
@@ -265,12 +266,13 @@ type Group = (Option<Arc<dyn Backend>>, Vec<NodeId>);
 /// Nodes in order, grouped by the backend that runs them; control flow stands alone.
 fn partition(graph: &Graph, backends: &Backends) -> Result<Vec<Group>, Located> {
     let mut groups: Vec<Group> = Vec::new();
-    for &id in graph.order() {
+    let supported: Vec<Support<'_>> = backends.iter().map(|b| (b, b.supports(graph))).collect();
+    for (i, &id) in graph.order().iter().enumerate() {
         if graph.node(id).op.is_control() {
             groups.push((None, vec![id]));
             continue;
         }
-        let backend = choose(graph, id, backends)?;
+        let backend = choose(i, &supported).map_err(|r| Located::new(graph, r.at(id)))?;
         match groups.last_mut() {
             Some((Some(last), nodes)) if Arc::ptr_eq(last, &backend) => nodes.push(id),
             _ => groups.push((Some(backend), vec![id])),
@@ -279,16 +281,19 @@ fn partition(graph: &Graph, backends: &Backends) -> Result<Vec<Group>, Located> 
     Ok(groups)
 }
 
-fn choose(graph: &Graph, id: NodeId, backends: &Backends) -> Result<Arc<dyn Backend>, Located> {
-    let mut why = None;
-    for backend in backends {
-        match backend.supports(graph, id) {
-            Ok(()) => return Ok(backend.clone()),
-            Err(reason) => why = Some(reason),
+/// A backend, and for every node whether it executes that.
+type Support<'a> = (&'a Arc<dyn Backend>, Vec<Result<(), Reason>>);
+
+/// The first backend that executes node `i`.
+fn choose(i: usize, supported: &[Support<'_>]) -> Result<Arc<dyn Backend>, Reason> {
+    let mut why = invalid!("there is no backend");
+    for (backend, nodes) in supported {
+        match &nodes[i] {
+            Ok(()) => return Ok((*backend).clone()),
+            Err(reason) => why = reason.clone(),
         }
     }
-    let reason = why.unwrap_or_else(|| invalid!("there is no backend"));
-    Err(Located::new(graph, reason.at(id)))
+    Err(why)
 }
 
 /// Who makes and who reads each value, by group.

@@ -50,11 +50,12 @@ impl Backend for CpuBackend {
         "cpu"
     }
 
-    fn supports(&self, graph: &Graph, node: NodeId) -> Result<(), Reason> {
-        match &graph.node(node).op {
-            op if op.is_control() => Err(unsupported!("{} is run by the session", op.name())),
-            _ => Ok(()),
-        }
+    fn supports(&self, graph: &Graph) -> Vec<Result<(), Reason>> {
+        let control = |op: &rinfer_graph::Op| match op.is_control() {
+            true => Err(unsupported!("{} is run by the session", op.name())),
+            false => Ok(()),
+        };
+        graph.nodes().map(|(_, node)| control(&node.op)).collect()
     }
 
     fn compile(&self, region: Region<'_>) -> Result<Box<dyn Program>, NodeError> {

@@ -73,6 +73,7 @@ mod resize;
 mod reverse_sequence;
 mod roi;
 mod rotary_embedding;
+mod samples;
 mod scatter;
 mod sequence;
 mod shape;
@@ -157,6 +158,7 @@ pub use resize::{
 pub use reverse_sequence::ReverseSequence;
 pub use roi::{MaxRoiPool, RoiAlign};
 pub use rotary_embedding::RotaryEmbedding;
+pub use samples::Samples;
 pub use scatter::{Reduction, ScatterElements, ScatterND, TensorScatter};
 pub use sequence::Sequence;
 pub use shape::{Shape, Size};

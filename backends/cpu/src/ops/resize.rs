@@ -3,18 +3,15 @@
 //! y[.., o, ..] = Σ weight[o][t] · x[.., index[o][t], ..], for one axis after the other
 
 mod linear;
-mod weights;
 
 use half::{bf16, f16};
-use rinfer_graph::ops::{Interpolation, Resize, ResizedAxis, to_floats};
+use rinfer_graph::ops::{Interpolation, Resize, Samples, to_floats};
 use rinfer_graph::shape::Sizes;
 use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported, with_width};
 
 use crate::kernel::{Args, Cx, Kernel};
 use crate::par;
 use crate::simd::Isa;
-
-use weights::Samples;
 
 pub(super) fn compile(op: &Resize, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let input = cx.sizes(0)?;
@@ -69,7 +66,7 @@ impl Job {
                 ));
             }
             let ends = roi.as_ref().map(|roi| (roi[i], roi[count + i]));
-            let samples = samples(op, input[a.axis], a, ends)?;
+            let samples = Samples::new(op, input[a.axis], a, ends)?;
             if !samples.is_identity(input[a.axis]) {
                 axes.push((a.axis, samples));
             }
@@ -145,16 +142,6 @@ impl Job {
             }
         });
     }
-}
-
-fn samples(
-    op: &Resize,
-    input: usize,
-    a: &ResizedAxis,
-    roi: Option<(f32, f32)>,
-) -> Result<Samples, Reason> {
-    let places = weights::places(op, input, a, roi)?;
-    Ok(weights::samples(op, input, a, &places))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Interpolation, one axis after the other, through f32 or f64.
 
 use rinfer_graph::backend::RunCx;
+use rinfer_graph::ops::Samples;
 use rinfer_graph::{Element, Reason};
 
 use super::Job;
-use super::weights::Samples;
 use crate::kernel::limit;
 use crate::par;
 use crate::pool::with_scratch_of;

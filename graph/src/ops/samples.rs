@@ -1,10 +1,11 @@
-//! Where an axis is sampled, and with which weights.
+//! Where Resize samples an axis, and with which weights.
 
-use rinfer_graph::ops::{Coordinates, Interpolation, Resize, ResizedAxis, Rounding};
-use rinfer_graph::{Reason, invalid};
+use super::{Coordinates, Interpolation, Resize, ResizedAxis, Rounding};
+use crate::{Reason, invalid};
 
 /// The samples of one axis: each output is a sum of `taps` inputs.
-pub(super) struct Samples {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Samples {
     /// Inputs that go into each output.
     pub taps: usize,
     /// `taps` indices for each output.
@@ -16,6 +17,20 @@ pub(super) struct Samples {
 }
 
 impl Samples {
+    /// The samples of an axis of size `input`; `roi` is where its region of interest starts and
+    /// ends.
+    ///
+    /// # Errors
+    /// The coordinates need a region and there is none.
+    pub fn new(
+        op: &Resize,
+        input: usize,
+        a: &ResizedAxis,
+        roi: Option<(f32, f32)>,
+    ) -> Result<Samples, Reason> {
+        Ok(samples(op, input, a, &places(op, input, a, roi)?))
+    }
+
     /// Whether the output is the input.
     pub fn is_identity(&self, input: usize) -> bool {
         let outputs = self.index.len() / self.taps.max(1);
@@ -35,7 +50,7 @@ impl Samples {
 }
 
 /// The place in the input of each output along an axis.
-pub(super) fn places(
+fn places(
     op: &Resize,
     input: usize,
     a: &ResizedAxis,
@@ -71,7 +86,7 @@ pub(super) fn places(
 }
 
 /// The samples for these places.
-pub(super) fn samples(op: &Resize, input: usize, a: &ResizedAxis, places: &[f32]) -> Samples {
+fn samples(op: &Resize, input: usize, a: &ResizedAxis, places: &[f32]) -> Samples {
     let crop = op.coordinates == Coordinates::TfCropAndResize;
     let beyond = |&p: &f32| p < 0.0 || p > input.saturating_sub(1) as f32;
     let outside = (crop && places.iter().any(beyond))
