@@ -29,7 +29,7 @@ mod session;
 pub use error::Error;
 pub use executable::Placement;
 pub use model::{LoadOptions, Model};
-pub use options::{CancelToken, RunOptions};
+pub use options::{CancelToken, Device, RunOptions};
 pub use profile::{Event, Profiler};
 pub use rinfer_cpu::peak::Peak;
 pub use rinfer_graph::backend::Memory;
@@ -55,6 +55,10 @@ pub fn peak(isa: &str, threads: usize) -> Result<Peak, Error> {
     let pool = rinfer_cpu::par::Pool::new(threads).map_err(text)?;
     pool.install(|| rinfer_cpu::peak::measure(isa)).map_err(text)
 }
+
+/// The machine's GPUs and what each can do; empty if no driver is installed.
+#[cfg(feature = "wgpu")]
+pub use rinfer_wgpu::{AdapterInfo, adapters};
 
 /// The graph, its passes, and ONNX's border: for tools that look inside.
 pub use rinfer_graph as graph;

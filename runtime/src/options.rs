@@ -39,6 +39,19 @@ impl CancelToken {
     }
 }
 
+/// Where a session runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// This machine's processor.
+    #[default]
+    Cpu,
+    /// A GPU: the adapter with this number or this text in its name, or the first. What it cannot
+    /// run is an error; only the arithmetic of shapes and control flow stay on the host.
+    Gpu(Option<String>),
+    /// A GPU as far as it can, the processor for the rest, or for all if there is no GPU at all.
+    GpuOrCpu(Option<String>),
+}
+
 /// Options of one run. The default has no bounds and records nothing.
 ///
 /// ```

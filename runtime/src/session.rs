@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use rinfer_graph::backend::{Backends, Memory, RunCx};
+use rinfer_graph::backend::{Backend, Backends, Memory, RunCx};
 use rinfer_graph::onnx::Port;
 use rinfer_graph::ops::CustomOp;
-use rinfer_graph::{Dim, Fact, Graph, Limits, Tensor, Type, Value, ValueId, invalid};
+use rinfer_graph::{Dim, Fact, Graph, Kind, Limits, Reason, Tensor, Type, Value, ValueId, invalid};
 
 use crate::error::Error;
 use crate::executable::Executable;
 use crate::mmap::Mapping;
 use crate::model::{LoadOptions, Model};
-use crate::options::RunOptions;
+use crate::options::{Device, RunOptions};
 
 /// What is settled before a model is loaded.
 pub struct SessionBuilder {
@@ -24,6 +24,7 @@ pub struct SessionBuilder {
     optimize: bool,
     outputs: Option<Vec<String>>,
     progress: Box<dyn Fn(usize) + Sync + Send>,
+    device: Device,
 }
 
 impl Default for SessionBuilder {
@@ -35,6 +36,7 @@ impl Default for SessionBuilder {
             optimize: true,
             outputs: None,
             progress: Box::new(|_| {}),
+            device: Device::Cpu,
         }
     }
 }
@@ -50,6 +52,12 @@ impl SessionBuilder {
     /// the machine has, or what the environment variable `RINFER_ISA` names.
     pub fn isa(mut self, name: &str) -> SessionBuilder {
         self.isa = Some(name.to_string());
+        self
+    }
+
+    /// Where the model runs; on the CPU, by default.
+    pub fn device(mut self, device: Device) -> SessionBuilder {
+        self.device = device;
         self
     }
 
@@ -201,9 +209,37 @@ impl SessionBuilder {
             None => Isa::from_env(),
         };
         let isa = isa.map_err(|text| Error::Option(invalid!("{text}")))?;
-        let cpu = CpuBackend::new(isa, self.threads).map_err(Error::Option)?;
-        Ok((vec![Arc::new(cpu)], isa))
+        let cpu = || CpuBackend::new(isa, self.threads).map_err(Error::Option);
+        let mut backends: Backends = Vec::new();
+        match &self.device {
+            Device::Cpu => backends.push(Arc::new(cpu()?)),
+            Device::Gpu(which) => backends.push(gpu(which.as_deref(), isa).map_err(Error::Option)?),
+            Device::GpuOrCpu(which) => {
+                match gpu(which.as_deref(), isa) {
+                    Ok(gpu) => backends.push(gpu),
+                    Err(reason) if reason.kind == Kind::Device && which.is_none() => {}
+                    Err(reason) => return Err(Error::Option(reason)),
+                }
+                backends.push(Arc::new(cpu()?));
+            }
+        }
+        Ok((backends, isa))
     }
+}
+
+/// The GPU backend; shapes are computed by the CPU's kernels.
+#[cfg(feature = "wgpu")]
+fn gpu(which: Option<&str>, isa: rinfer_cpu::simd::Isa) -> Result<Arc<dyn Backend>, Reason> {
+    use rinfer_wgpu::{Gpu, GpuBackend};
+    let host = Arc::new(move |node: &_, inputs: &[Option<Value>], cx: &RunCx<'_>| {
+        rinfer_cpu::eval::run_node(isa, node, inputs, usize::MAX, cx)
+    });
+    Ok(Arc::new(GpuBackend::new(Gpu::open(which)?, host)))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn gpu(_: Option<&str>, _: rinfer_cpu::simd::Isa) -> Result<Arc<dyn Backend>, Reason> {
+    Err(Reason::new(Kind::Device, "this build has no GPU backend (feature wgpu)"))
 }
 
 /// Lets go of the pages of mapped weights once enough of them were packed, so that the file and

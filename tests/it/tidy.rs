@@ -111,7 +111,9 @@ fn only_simd_knows_instruction_sets() {
 
 #[test]
 fn only_the_gpu_backend_knows_wgpu() {
-    only_in("wgpu::", &["backends/wgpu/", "tests/it/tidy.rs"]);
+    for word in [" wgpu::", "(wgpu::", "<wgpu::", "&wgpu::"] {
+        only_in(word, &["backends/wgpu/", "tests/it/tidy.rs"]);
+    }
 }
 
 #[test]

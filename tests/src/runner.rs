@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rinfer::{Error, Model, RunOptions, Session};
+use rinfer::{Device, Error, Model, RunOptions, Session};
 
 use crate::compare::Tolerance;
 use crate::folder::{self, Outcome};
@@ -25,7 +25,7 @@ pub struct TestResult {
     pub why: String,
 }
 
-/// What becomes of a model before it runs.
+/// What becomes of a model before it runs, and where it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// It runs as it is in the file.
@@ -36,6 +36,8 @@ pub enum Way {
     Written,
     /// It is optimized, written as ONNX and read again.
     Both,
+    /// Optimized, on a GPU: what does not run there at all does not pass.
+    Gpu,
 }
 
 impl Way {
@@ -45,6 +47,7 @@ impl Way {
         ("optimized", Way::Optimized),
         ("written", Way::Written),
         ("both", Way::Both),
+        ("gpu", Way::Gpu),
     ];
 
     /// Runs the model of a test folder this way.
@@ -56,10 +59,26 @@ impl Way {
         if matches!(self, Way::Written | Way::Both) {
             model = Model::from_bytes(model.to_onnx()?)?;
         }
-        let builder = Session::builder().optimize(self == Way::Optimized);
         let tolerance = Tolerance::default();
+        if self == Way::Gpu {
+            return on_gpu(dir, model);
+        }
+        let builder = Session::builder().optimize(self == Way::Optimized);
         Ok(folder::run_model(dir, model, tolerance, builder, &RunOptions::new()))
     }
+}
+
+/// Runs the model of a test folder on a GPU.
+fn on_gpu(dir: &Path, model: Model) -> Result<Outcome, Error> {
+    let declared = model.info().declared_inputs.clone();
+    let session = Session::builder().device(Device::Gpu(None)).build(model)?;
+    let options = RunOptions::new();
+    let outcome = folder::run_session(dir, &session, &declared, Tolerance::default(), &options);
+    let on_gpu = session.placements().iter().any(|p| p.backend == "gpu");
+    Ok(match outcome {
+        Outcome::Pass if !on_gpu => Outcome::Unsupported("nothing of it runs on the GPU".into()),
+        outcome => outcome,
+    })
 }
 
 /// Runs every test in processes of `exe` (which must hand `--way NAME --one FOLDER` to [`one`]), as

@@ -1,6 +1,6 @@
 //! Runs test folders in ONNX's layout, each in a process of its own, and counts how they end.
 //!
-//! conformance [--filter TEXT] [--verbose] [--way plain|optimized|written|both] FOLDER…
+//! conformance [--filter TEXT] [--verbose] [--way plain|optimized|written|both|gpu] FOLDER…
 //!
 //! conformance --rows FOLDER…      prints what the tests that pass show, see the module `matrix`
 //!

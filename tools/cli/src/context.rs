@@ -6,7 +6,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rinfer::{CancelToken, Limits, LoadOptions, Model, RunOptions, Session, SessionBuilder};
+use rinfer::{
+    CancelToken, Device, Limits, LoadOptions, Model, RunOptions, Session, SessionBuilder,
+};
 
 use crate::args::{BackendChoice, EngineArgs, PrintArgs};
 use crate::failure::{Code, Failure, Result};
@@ -79,19 +81,32 @@ pub fn check_dims(path: &Path, untrusted: bool, dims: &[(String, usize)]) -> Res
     }
 }
 
-/// The backend that a flag asks for; `Err` if this build has none such.
-pub fn check_backend(choice: BackendChoice, print: &PrintArgs) -> Result<()> {
-    match choice {
-        BackendChoice::Cpu => Ok(()),
-        BackendChoice::Gpu => Err(Failure::new(
-            Code::Run,
-            "--backend gpu: this version has no GPU backend yet; use --backend cpu",
-        )),
+/// The device that the flags ask for.
+pub fn device(engine: &EngineArgs, print: &PrintArgs) -> Result<Device> {
+    let which = engine.device.clone();
+    match engine.backend {
+        BackendChoice::Cpu if which.is_some() => {
+            Err(Failure::usage("--device names a GPU, --backend is cpu"))
+        }
+        BackendChoice::Cpu => Ok(Device::Cpu),
+        BackendChoice::Gpu => Ok(Device::Gpu(which)),
         BackendChoice::GpuOrCpu => {
-            say(print, "no GPU backend in this version: running on the CPU");
-            Ok(())
+            if !has_gpu() {
+                say(print, "no GPU adapter was found: running on the CPU");
+            }
+            Ok(Device::GpuOrCpu(which))
         }
     }
+}
+
+#[cfg(feature = "wgpu")]
+fn has_gpu() -> bool {
+    !rinfer::adapters().is_empty()
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn has_gpu() -> bool {
+    false
 }
 
 /// Makes a model ready to run as the flags say.
@@ -102,10 +117,11 @@ pub fn session(
     print: &PrintArgs,
     settings: impl FnOnce(SessionBuilder) -> SessionBuilder,
 ) -> Result<Session> {
-    check_backend(engine.backend, print)?;
+    let device = device(engine, print)?;
     let bar = progress(model.info().initializer_bytes as u64, print);
     let seen = bar.clone();
     let builder = Session::builder()
+        .device(device)
         .threads(engine.threads)
         .optimize(!engine.no_optimize)
         .limits(limits(engine.untrusted))

@@ -47,6 +47,7 @@ impl Failure {
     pub fn load(path: &std::path::Path, error: Error) -> Failure {
         let code = match error.kind() {
             Kind::Limit => Code::Limit,
+            Kind::Device => Code::Run,
             _ if matches!(error, Error::Option(_)) => Code::Usage,
             _ => Code::Model,
         };

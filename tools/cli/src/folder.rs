@@ -108,6 +108,32 @@ fn try_run(
     let engine = |e: Error| Outcome::engine(&e);
     let declared = model.info().declared_inputs.clone();
     let session = builder.build(model).map_err(engine)?;
+    check_sets(dir, &session, &declared, tolerance, options)
+}
+
+/// Runs a session of a folder's model on the folder's data; `declared` are the names of the inputs
+/// as the file has them.
+pub fn run_session(
+    dir: &Path,
+    session: &Session,
+    declared: &[String],
+    tolerance: Tolerance,
+    options: &RunOptions,
+) -> Outcome {
+    match check_sets(dir, session, declared, tolerance, options) {
+        Ok(()) => Outcome::Pass,
+        Err(outcome) => outcome,
+    }
+}
+
+fn check_sets(
+    dir: &Path,
+    session: &Session,
+    declared: &[String],
+    tolerance: Tolerance,
+    options: &RunOptions,
+) -> Result<(), Outcome> {
+    let engine = |e: Error| Outcome::engine(&e);
     let tolerance = own_tolerance(dir, tolerance);
     let sets = data_sets(dir);
     if sets.is_empty() {
@@ -115,7 +141,7 @@ fn try_run(
     }
     for set in sets {
         let failed = |e: crate::failure::Failure| Outcome::Failed(e.message);
-        let inputs = read_set(&set, &declared, session.inputs()).map_err(failed)?;
+        let inputs = read_set(&set, declared, session.inputs()).map_err(failed)?;
         let found = session.run_with(inputs, options).map_err(engine)?;
         for (i, (port, found)) in session.outputs().iter().zip(&found).enumerate() {
             let file = set.join(format!("output_{i}.pb"));

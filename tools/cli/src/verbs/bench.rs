@@ -114,7 +114,11 @@ fn case(
     let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
     Ok(Case {
         model: if args.op.is_some() { path.display().to_string() } else { name },
-        backend: "cpu",
+        backend: match backend {
+            BackendChoice::Cpu => "cpu",
+            BackendChoice::Gpu => "gpu",
+            BackendChoice::GpuOrCpu => "gpu-or-cpu",
+        },
         batch,
         session,
         inputs: given,

@@ -13,7 +13,7 @@ use crate::formats;
 
 /// Runs every test folder below the paths; exit code 1 if one does not pass.
 pub fn test(args: &TestArgs, print: &PrintArgs) -> Result<()> {
-    context::check_backend(args.engine.backend, print)?;
+    let device = context::device(&args.engine, print)?;
     let options = context::run_options(args.engine.timeout)?;
     let to_stdout = args.json.as_ref().is_some_and(|file| file.as_os_str() == "-");
     let mut results = Vec::new();
@@ -24,6 +24,7 @@ pub fn test(args: &TestArgs, print: &PrintArgs) -> Result<()> {
         }
         for dir in folders {
             let builder = Session::builder()
+                .device(device.clone())
                 .threads(args.engine.threads)
                 .optimize(!args.engine.no_optimize)
                 .limits(context::limits(args.engine.untrusted));

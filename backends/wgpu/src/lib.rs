@@ -1,0 +1,40 @@
+//! rinfer's GPU backend: the same graphs on Vulkan, Metal and DirectX 12, through wgpu.
+//!
+//! A node becomes kernels for the sizes at hand: WGSL with what the sizes and dtypes ask for. A
+//! plan says which kernels run, in which order and memory; it is recorded and submitted as a whole,
+//! and only what leaves it comes back. Nothing runs on the host but the arithmetic of shapes.
+#![deny(unsafe_code)]
+
+mod adapter;
+mod device;
+mod index;
+mod kernel;
+mod nodes;
+mod ops;
+mod plan;
+mod program;
+mod run;
+mod shader;
+mod site;
+
+pub use adapter::{AdapterInfo, adapters};
+pub use device::Gpu;
+pub use program::{GpuBackend, Host};
+
+use rinfer_graph::{Fact, Facts, Node, Reason};
+
+/// The kernels of a node for inputs of these facts, as WGSL: to look at, and to validate without a
+/// GPU. `barriers` says whether lanes may wait for one another.
+///
+/// # Errors
+/// The operator has no kernel for these facts.
+pub fn kernels(
+    node: &Node,
+    inputs: &[Option<&Fact>],
+    outputs: &Facts,
+    barriers: bool,
+) -> Result<Vec<String>, Reason> {
+    let traits = device::Traits { barriers, ..device::Traits::least() };
+    let cx = kernel::Cx { node, inputs, outputs, traits: &traits };
+    Ok(ops::compile(&cx)?.launches.into_iter().map(|launch| launch.source).collect())
+}

@@ -1,0 +1,231 @@
+//! Attention: the scores as one batch of products, their softmax, and the means as another.
+//!
+//! Scores are kept whole, [b, h, q, k]; keys and values of the past are read where they lie.
+
+use rinfer_graph::ops::{Attention, AttentionSizes, mask_strides};
+use rinfer_graph::{DType, Fact, Reason, unsupported};
+
+use super::functions::literal;
+use super::gemm::{self, Sizes};
+use super::rows::{Target, softmax_rows};
+use crate::kernel::{Cx, Kernel};
+use crate::shader::{Bind, Class, Launch, Shader};
+
+pub(super) fn compile(op: &Attention, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let past = cx.opt(4).map(|_| cx.sizes(4)).transpose()?;
+    let (q, k, v) = (cx.sizes(0)?, cx.sizes(1)?, cx.sizes(2)?);
+    let s = op.sizes([&q, &k, &v], past.as_deref())?;
+    let mut kernel = Kernel::default();
+    let (rows, keys) = (s.batch * s.q_heads * s.queries, s.keys());
+    let raw = kernel.scratch(DType::F32, rows * keys)?;
+    let weights = Target::scratch(&mut kernel, DType::F32, rows * keys)?;
+    if cx.wants(1) {
+        kernel.push(joined(cx, &s, 1)?);
+    }
+    if cx.wants(2) {
+        kernel.push(joined(cx, &s, 2)?);
+    }
+    kernel.push(scores(op, cx, &s, raw)?);
+    kernel.push(softmax_rows(
+        cx,
+        (DType::F32, raw),
+        &weights,
+        "select(exp(x) / sum, 0.0, masked)",
+        [rows, keys, 1],
+    )?);
+    let target = Target::new(&mut kernel, cx, 0)?;
+    kernel.push(means(cx, &s, weights.bind, &target)?);
+    target.finish(&mut kernel, cx)?;
+    Ok(kernel)
+}
+
+/// A function that gives element `d` of key or value `j` of head `h` in sample `n`.
+fn vectors(shader: &mut Shader, cx: &Cx<'_>, s: &AttentionSizes, i: usize) -> Result<(), Reason> {
+    let size = if i == 1 { s.head } else { s.v_head };
+    shader.read("new_v", cx.dtype(i)?, Bind::Input(i))?;
+    place(shader, "new_place", s.kv_side_by_side, [s.kv_heads, s.new_keys, size])?;
+    shader.u32("past", s.past_keys)?;
+    let mut text = "  return new_v_at(new_place(n, h, j - p.past, d));\n".to_string();
+    if s.past_keys > 0 {
+        shader.read("past_v", cx.dtype(i + 3)?, Bind::Input(i + 3))?;
+        place(shader, "past_place", false, [s.kv_heads, s.past_keys, size])?;
+        text.insert_str(0, "  if (j < p.past) { return past_v_at(past_place(n, h, j, d)); }\n");
+    }
+    shader.code(&format!("fn vector(n: u32, h: u32, j: u32, d: u32) -> f32 {{\n{text}}}"));
+    Ok(())
+}
+
+/// A function that gives the place of element `d` at position `j` of head `h` in sample `n`.
+fn place(
+    shader: &mut Shader,
+    name: &str,
+    side_by_side: bool,
+    [heads, len, size]: [usize; 3],
+) -> Result<(), Reason> {
+    for (field, value) in [("heads", heads), ("len", len), ("size", size)] {
+        shader.u32(&format!("{name}_{field}"), value)?;
+    }
+    let rows = match side_by_side {
+        true => format!("(n * p.{name}_len + j) * p.{name}_heads + h"),
+        false => format!("(n * p.{name}_heads + h) * p.{name}_len + j"),
+    };
+    shader.code(&format!(
+        "fn {name}(n: u32, h: u32, j: u32, d: u32) -> u32 {{ return ({rows}) * p.{name}_size + d; }}"
+    ));
+    Ok(())
+}
+
+/// scale · Q·Kᵀ, capped, masked.
+fn scores(op: &Attention, cx: &Cx<'_>, s: &AttentionSizes, to: Bind) -> Result<Launch, Reason> {
+    let mut shader = Shader::new("");
+    shader.read("q", cx.dtype(0)?, Bind::Input(0))?;
+    place(&mut shader, "q_place", s.side_by_side, [s.q_heads, s.queries, s.head])?;
+    vectors(&mut shader, cx, s, 1)?;
+    shader.u32("group", s.q_heads / s.kv_heads.max(1))?;
+    shader.u32("q_heads", s.q_heads)?;
+    shader.f32("scale", op.scale.unwrap_or(1.0 / (s.head as f32).sqrt()));
+    shader.code(
+        "fn a_load(b: u32, m: u32, k: u32) -> f32 {
+  return q_at(q_place(b / p.q_heads, b % p.q_heads, m, k));
+}
+fn b_load(b: u32, k: u32, n: u32) -> f32 {
+  return vector(b / p.q_heads, b % p.q_heads / p.group, n, k);
+}",
+    );
+    let mut text = "  var s = v * p.scale;\n".to_string();
+    if op.softcap > 0.0 {
+        let cap = literal(op.softcap);
+        text.push_str(&format!("  s = {cap} * tanh_f(s / {cap});\n"));
+    }
+    mask(op, cx, s, &mut shader, &mut text)?;
+    shader.code(&format!(
+        "fn finish(v: f32, b: u32, m: u32, n: u32) -> f32 {{\n{text}  return s;\n}}"
+    ));
+    shader.write("y", DType::F32, to)?;
+    let sizes = Sizes { batch: s.batch * s.q_heads, m: s.queries, n: s.keys(), k: s.head };
+    gemm::launch(cx, shader, sizes, Class::Float)
+}
+
+/// Lines that exclude keys, and add the mask to `s`.
+fn mask(
+    op: &Attention,
+    cx: &Cx<'_>,
+    s: &AttentionSizes,
+    shader: &mut Shader,
+    text: &mut String,
+) -> Result<(), Reason> {
+    if cx.opt(6).is_some() {
+        shader.read("lens", cx.dtype(6)?, Bind::Input(6))?;
+        shader.i32("queries", s.queries as i64)?;
+        text.push_str(
+            "  let len = lens_at(b / p.q_heads).x;
+  if (n >= len) { return -infinity(); }
+  let before = i32(len) - p.queries;\n",
+        );
+    } else {
+        text.push_str("  let before = i32(p.past);\n");
+    }
+    text.push_str("  let distance = i32(n) - before - i32(m);\n");
+    let right = if op.causal { Some(0) } else { op.right_window };
+    if let Some(right) = right {
+        shader.i32("right", right as i64)?;
+        text.push_str("  if (distance > p.right) { return -infinity(); }\n");
+    }
+    if let Some(left) = op.left_window {
+        shader.i32("left", left as i64)?;
+        text.push_str("  if (-distance > p.left) { return -infinity(); }\n");
+    }
+    if cx.opt(3).is_some() {
+        let (steps, keys) = mask_strides(&cx.sizes(3)?, s)?;
+        let dtype = cx.dtype(3)?;
+        shader.read("mask", dtype, Bind::Input(3))?;
+        for (name, step) in ["mask_b", "mask_h", "mask_q"].iter().zip(steps) {
+            shader.u32(name, step)?;
+        }
+        shader.u32("mask_keys", keys)?;
+        text.push_str(
+            "  if (n >= p.mask_keys) { return -infinity(); }
+  let at = b / p.q_heads * p.mask_b + b % p.q_heads * p.mask_h + m * p.mask_q + n;\n",
+        );
+        text.push_str(match dtype {
+            DType::Bool => "  if (!mask_at(at)) { return -infinity(); }\n",
+            _ => {
+                "  let bias = mask_at(at);
+  if (bias == -infinity()) { return bias; }
+  s += bias;\n"
+            }
+        });
+    }
+    Ok(())
+}
+
+/// weights · V
+fn means(
+    cx: &Cx<'_>,
+    s: &AttentionSizes,
+    weights: Bind,
+    target: &Target,
+) -> Result<Launch, Reason> {
+    let mut shader = Shader::new("");
+    shader.read("weights", DType::F32, weights)?;
+    vectors(&mut shader, cx, s, 2)?;
+    shader.u32("group", s.q_heads / s.kv_heads.max(1))?;
+    shader.u32("q_heads", s.q_heads)?;
+    shader.code(
+        "fn a_load(b: u32, m: u32, k: u32) -> f32 {
+  return weights_at((b * p.m + m) * p.k + k);
+}
+fn b_load(b: u32, k: u32, n: u32) -> f32 {
+  return vector(b / p.q_heads, b % p.q_heads / p.group, k, n);
+}
+fn finish(v: f32, b: u32, m: u32, n: u32) -> f32 { return v; }",
+    );
+    shader.write("y", target.dtype, target.bind)?;
+    let place = match s.side_by_side {
+        true => "((b / p.q_heads * p.m + m) * p.q_heads + b % p.q_heads) * p.n + n",
+        false => "(b * p.m + m) * p.n + n",
+    };
+    let sizes = Sizes { batch: s.batch * s.q_heads, m: s.queries, n: s.v_head, k: s.keys() };
+    gemm::launch_at(cx, shader, sizes, Class::Float, place)
+}
+
+/// The past and the new keys (1) or values (2), one after the other.
+fn joined(cx: &Cx<'_>, s: &AttentionSizes, i: usize) -> Result<Launch, Reason> {
+    let size = if i == 1 { s.head } else { s.v_head };
+    let mut shader = Shader::new("");
+    vectors(&mut shader, cx, s, i)?;
+    shader.write("y", cx.out_dtype(i)?, Bind::Output(i))?;
+    shader.u32("size", size)?;
+    shader.u32("keys", s.keys())?;
+    shader.u32("kv_heads", s.kv_heads)?;
+    shader.code(
+        "fn value(i: u32) -> f32 {
+  let r = i / p.size / p.keys;
+  return vector(r / p.kv_heads, r % p.kv_heads, i / p.size % p.keys, i % p.size);
+}",
+    );
+    shader.elements(s.batch * s.kv_heads * s.keys() * size, cx.traits.max_groups)
+}
+
+/// Whether this attention runs on the GPU.
+pub(super) fn supports(
+    op: &Attention,
+    inputs: &[Option<&Fact>],
+    outputs: usize,
+) -> Result<(), Reason> {
+    let dtypes = inputs.iter().flatten().map(|f| f.dtype()).collect::<Result<Vec<_>, _>>()?;
+    if inputs.iter().skip(7).any(Option::is_some) {
+        return Err(unsupported!("attention with positions or sinks on the GPU"));
+    }
+    let float = |d: &DType| Class::of(*d) == Ok(Class::Float);
+    if !dtypes[..3].iter().all(float) {
+        return Err(unsupported!("attention over {} on the GPU", dtypes[0]));
+    }
+    if outputs > 3 {
+        return Err(unsupported!("attention that shows its scores ({:?}) on the GPU", op.scores));
+    }
+    match op.softmax_precision {
+        None | Some(DType::F32 | DType::F16 | DType::BF16) => Ok(()),
+        Some(other) => Err(unsupported!("a softmax in {other} on the GPU")),
+    }
+}

@@ -1,0 +1,103 @@
+//! QuantizeLinear and DequantizeLinear: one lane makes one word.
+//!
+//! y = saturate(round(x / scale) + zero_point); x = (y - zero_point) · scale
+
+use rinfer_graph::ops::{Axis, Blocks, DequantizeLinear, QuantizeLinear};
+use rinfer_graph::{DType, Reason, unsupported};
+
+use crate::index::count;
+use crate::kernel::{Cx, Kernel};
+use crate::shader::{Bind, Class, Shader};
+
+/// The codes of an integer type.
+pub(super) fn ends(dtype: DType) -> Result<[&'static str; 2], Reason> {
+    Ok(match dtype {
+        DType::U8 => ["0.0", "255.0"],
+        DType::I8 => ["-128.0", "127.0"],
+        DType::U16 => ["0.0", "65535.0"],
+        DType::I16 => ["-32768.0", "32767.0"],
+        other => return Err(unsupported!("quantizing to {other} on the GPU")),
+    })
+}
+
+/// A shader that reads x, and `scale_of(i)` and `zero_of(i)` of element `i`.
+fn shader(cx: &Cx<'_>, axis: Axis, block_size: usize) -> Result<Shader, Reason> {
+    let blocks = Blocks::new(&cx.sizes(0)?, &cx.sizes(1)?, axis, block_size)?;
+    let mut shader = Shader::new("");
+    shader.read("x", cx.dtype(0)?, Bind::Input(0))?;
+    shader.read("scales", cx.dtype(1)?, Bind::Input(1))?;
+    for (name, n) in [
+        ("inner", blocks.inner),
+        ("size", blocks.size),
+        ("count", blocks.scales),
+        ("block", blocks.block),
+    ] {
+        shader.u32(name, n)?;
+    }
+    let place = match blocks.own {
+        false => "i / p.inner % p.size",
+        true => {
+            "(i / p.inner / p.size * p.count + i / p.inner % p.size / p.block) * p.inner + i % \
+             p.inner"
+        }
+    };
+    let zero = match cx.opt(2) {
+        Some(_) => {
+            shader.read("zeros", cx.dtype(2)?, Bind::Input(2))?;
+            "f32(zeros_at(scale_place(i)))"
+        }
+        None => "0.0",
+    };
+    shader.code(&format!(
+        "fn scale_place(i: u32) -> u32 {{ return {place}; }}
+fn scale_of(i: u32) -> f32 {{ return scales_at(scale_place(i)); }}
+fn zero_of(i: u32) -> f32 {{ return {zero}; }}"
+    ));
+    Ok(shader)
+}
+
+pub(super) fn quantize(op: &QuantizeLinear, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let mut shader = shader(cx, op.axis, op.block_size)?;
+    let to = cx.out_dtype(0)?;
+    let [lo, hi] = ends(to)?;
+    shader.write("y", to, Bind::Output(0))?;
+    let class = Class::of(to)?.wgsl();
+    shader.code(&format!(
+        "fn value(i: u32) -> {class} {{
+  let q = round(quotient(f32(x_at(i)), scale_of(i))) + zero_of(i);
+  return {class}(min(select({lo}, q, q > {lo}), {hi}));
+}}"
+    ));
+    Ok(Kernel::one(shader.elements(count(&cx.sizes(0)?), cx.traits.max_groups)?))
+}
+
+pub(super) fn dequantize(op: &DequantizeLinear, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let mut shader = shader(cx, op.axis, op.block_size)?;
+    shader.write("y", cx.out_dtype(0)?, Bind::Output(0))?;
+    shader.code("fn value(i: u32) -> f32 { return (f32(x_at(i)) - zero_of(i)) * scale_of(i); }");
+    Ok(Kernel::one(shader.elements(count(&cx.sizes(0)?), cx.traits.max_groups)?))
+}
+
+/// Whether codes of this dtype are written on the GPU, in divisions of this precision.
+pub(super) fn supports(
+    from: DType,
+    scale: DType,
+    to: DType,
+    precision: Option<DType>,
+) -> Result<(), Reason> {
+    let no = || Err(unsupported!("quantizing {from} to {to} with scales of {scale} on the GPU"));
+    if scale != DType::F32 || precision.is_some_and(|p| p != DType::F32) || from == DType::I32 {
+        return no();
+    }
+    ends(to).map(drop)
+}
+
+/// Whether codes of this dtype are read on the GPU.
+pub(super) fn supports_dequantize(from: DType, scale: DType, to: DType) -> Result<(), Reason> {
+    let codes = matches!(from, DType::U8 | DType::I8 | DType::U16 | DType::I16 | DType::I32);
+    let float = |d: DType| Class::of(d) == Ok(Class::Float);
+    match codes && float(scale) && float(to) {
+        true => Ok(()),
+        false => Err(unsupported!("dequantizing {from} to {to} on the GPU")),
+    }
+}

@@ -1,0 +1,349 @@
+//! Runs a plan: records its launches, submits them, and brings back what leaves it.
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Instant;
+
+use rinfer_graph::backend::{NodeError, NodeEvent, RunCx};
+use rinfer_graph::{Fact, Kind, Reason, Value, invalid};
+use wgpu::BufferUsages;
+
+use crate::device::{Gpu, Layout, padded};
+use crate::nodes::Nodes;
+use crate::plan::{Download, Plan, Source, Step, Work, tensor};
+use crate::program::{Env, Host};
+
+/// Launches that are submitted together at most: the GPU begins while the rest is recorded.
+const BATCH: usize = 256;
+/// Where the numbers of a launch begin: a multiple of what any GPU asks for.
+const ALIGN: usize = 256;
+
+/// A plan with its kernels, constants and memory on the GPU.
+pub(crate) struct Ready {
+    pub plan: Plan,
+    pipelines: Vec<(Arc<wgpu::ComputePipeline>, Arc<Layout>)>,
+    fixed: Vec<wgpu::Buffer>,
+    weights: Vec<Vec<Option<Arc<wgpu::Buffer>>>>,
+    numbers: wgpu::Buffer,
+    arenas: Mutex<Vec<Arena>>,
+}
+
+/// What one run writes into.
+struct Arena {
+    slots: Vec<wgpu::Buffer>,
+    faults: wgpu::Buffer,
+    staging: wgpu::Buffer,
+    groups: Vec<wgpu::BindGroup>,
+}
+
+impl Ready {
+    pub fn new(gpu: &Gpu, nodes: &Nodes, plan: Plan) -> Result<Ready, Reason> {
+        let fixed = plan
+            .fixed
+            .iter()
+            .map(|bytes| gpu.upload(bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC));
+        let fixed = fixed.collect::<Result<Vec<_>, _>>()?;
+        let mut pipelines = Vec::with_capacity(plan.launches.len());
+        let mut weights = Vec::with_capacity(plan.launches.len());
+        let mut numbers = Vec::new();
+        for bound in &plan.launches {
+            let layout = gpu.layout(bound.launch.binds.iter().map(|(_, w)| *w).collect())?;
+            pipelines.push((gpu.pipeline(&bound.launch.source, &layout)?, layout));
+            let of = |(source, _): &(Source, usize)| match source {
+                Source::Weight(l) => nodes.weight(gpu, *l).map(Some),
+                _ => Ok(None),
+            };
+            weights.push(bound.sources.iter().map(of).collect::<Result<Vec<_>, Reason>>()?);
+            numbers.resize(numbers.len().next_multiple_of(ALIGN), 0);
+            numbers.extend_from_slice(bytemuck::cast_slice(&bound.launch.params));
+        }
+        numbers.resize(numbers.len().next_multiple_of(ALIGN), 0);
+        let numbers = gpu.upload(&numbers, BufferUsages::UNIFORM)?;
+        Ok(Ready { plan, pipelines, fixed, weights, numbers, arenas: Mutex::default() })
+    }
+
+    /// Memory for one run: that of an earlier one, or new.
+    fn take(&self, gpu: &Gpu) -> Result<Arena, Reason> {
+        let kept = self.arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match kept {
+            Some(arena) => Ok(arena),
+            None => self.arena(gpu),
+        }
+    }
+
+    fn arena(&self, gpu: &Gpu) -> Result<Arena, Reason> {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let slots = self.plan.slots.iter().map(|&bytes| gpu.buffer(bytes, usage));
+        let slots = slots.collect::<Result<Vec<_>, _>>()?;
+        let steps = self.plan.steps.iter().filter_map(|step| match &step.work {
+            Work::Host(downloads) => Some(staged(downloads)),
+            _ => None,
+        });
+        let most = steps.chain([staged(&self.plan.downloads)]).max().unwrap_or(0);
+        let mut arena = Arena {
+            slots,
+            faults: gpu.buffer(4, usage)?,
+            staging: gpu.buffer(most, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?,
+            groups: Vec::new(),
+        };
+        arena.groups = self.groups(gpu, &arena)?;
+        Ok(arena)
+    }
+
+    fn groups(&self, gpu: &Gpu, arena: &Arena) -> Result<Vec<wgpu::BindGroup>, Reason> {
+        let mut at = 0usize;
+        let mut groups = Vec::with_capacity(self.plan.launches.len());
+        for (i, bound) in self.plan.launches.iter().enumerate() {
+            let buffer = |k: usize| match bound.sources[k].0 {
+                Source::Slot(slot) => Ok(&arena.slots[slot]),
+                Source::Fixed(i) => Ok(&self.fixed[i]),
+                Source::Faults => Ok(&arena.faults),
+                Source::Weight(_) => {
+                    self.weights[i][k].as_deref().ok_or_else(|| invalid!("a weight is missing"))
+                }
+            };
+            let mut entries = Vec::with_capacity(bound.sources.len() + 1);
+            for (k, (_, size)) in bound.sources.iter().enumerate() {
+                entries.push(entry(k, buffer(k)?, 0, *size));
+            }
+            let bytes = bound.launch.params.len() * 4;
+            entries.push(entry(entries.len(), &self.numbers, at, bytes.next_multiple_of(16)));
+            at += bytes.next_multiple_of(ALIGN);
+            groups.push(gpu.scoped("a kernel's buffers", || {
+                gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: None,
+                    layout: &self.pipelines[i].1.group,
+                    entries: &entries,
+                })
+            })?);
+        }
+        Ok(groups)
+    }
+}
+
+fn entry(k: usize, buffer: &wgpu::Buffer, offset: usize, size: usize) -> wgpu::BindGroupEntry<'_> {
+    wgpu::BindGroupEntry {
+        binding: k as u32,
+        resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer,
+            offset: offset as u64,
+            size: std::num::NonZeroU64::new(size as u64),
+        }),
+    }
+}
+
+/// Bytes of the values between GPU and host, the faults before them.
+fn staged(downloads: &[Download]) -> usize {
+    16 + downloads.iter().map(|d| padded(d.bytes())).sum::<usize>()
+}
+
+/// One run of a plan.
+pub(crate) struct Run<'a> {
+    gpu: &'a Gpu,
+    nodes: &'a Nodes,
+    host: &'a Host,
+    ready: &'a Ready,
+    /// Launches that are not submitted yet.
+    pending: Vec<usize>,
+    /// Whether anything was submitted.
+    begun: bool,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(gpu: &'a Gpu, nodes: &'a Nodes, host: &'a Host, ready: &'a Ready) -> Run<'a> {
+        Run { gpu, nodes, host, ready, pending: Vec::new(), begun: false }
+    }
+
+    /// Runs the plan; what it makes is in `env` afterwards, as far as somebody reads it.
+    pub fn run(mut self, env: &mut Env, cx: &RunCx<'_>) -> Result<(), NodeError> {
+        let arena = self.ready.take(self.gpu)?;
+        for (l, value) in &self.ready.plan.constants {
+            env[*l] = Some(value.clone());
+        }
+        for step in &self.ready.plan.steps {
+            self.step(step, &arena, env, cx)
+                .map_err(|reason| reason.at(self.nodes.entries[step.node].id))?;
+        }
+        let plan = &self.ready.plan;
+        if self.begun || !self.pending.is_empty() || !plan.downloads.is_empty() {
+            self.bring(&arena, &plan.downloads, env, cx)?;
+        }
+        // After an error the memory may still be in use, and is not kept.
+        self.ready.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
+        Ok(())
+    }
+
+    fn step(
+        &mut self,
+        step: &Step,
+        arena: &Arena,
+        env: &mut Env,
+        cx: &RunCx<'_>,
+    ) -> Result<(), Reason> {
+        cx.check()?;
+        for &(l, slot) in &step.uploads {
+            let value = env[l].as_ref().ok_or_else(|| invalid!("a value is not on the host"))?;
+            self.gpu.write(&arena.slots[slot], value.as_tensor()?.as_bytes())?;
+        }
+        match &step.work {
+            Work::View => Ok(()),
+            Work::Gpu(range) => {
+                self.pending.extend(range.clone());
+                if self.pending.len() >= BATCH {
+                    self.submit(arena, &[])?;
+                }
+                Ok(())
+            }
+            Work::HostView => {
+                let entry = &self.nodes.entries[step.node];
+                let x = self.value(entry.inputs[0], env);
+                let x = x.ok_or_else(|| invalid!("a value is not on the host"))?.into_tensor()?;
+                let sizes = step.facts[0].sizes().ok_or_else(|| invalid!("no sizes"))?;
+                env[entry.outputs[0]] = Some(x.reshaped(&sizes)?.into());
+                Ok(())
+            }
+            Work::Host(downloads) => {
+                if !downloads.is_empty() {
+                    self.bring(arena, downloads, env, cx).map_err(|e| e.reason)?;
+                }
+                self.on_host(step, env, cx)
+            }
+        }
+    }
+
+    /// A value on the host: a constant, or in the environment.
+    fn value(&self, l: Option<usize>, env: &Env) -> Option<Value> {
+        let l = l?;
+        env[l].clone().or_else(|| self.nodes.constant(l).cloned())
+    }
+
+    fn on_host(&self, step: &Step, env: &mut Env, cx: &RunCx<'_>) -> Result<(), Reason> {
+        let entry = &self.nodes.entries[step.node];
+        let inputs: Vec<Option<Value>> = entry.inputs.iter().map(|&l| self.value(l, env)).collect();
+        let start = Instant::now();
+        let made = (self.host)(&entry.node, &inputs, cx)?;
+        if made.len() < entry.outputs.len() {
+            return Err(invalid!("{} outputs, {} are needed", made.len(), entry.outputs.len()));
+        }
+        if let Some(profile) = cx.profile {
+            let show = |v: &Value| Fact::of_value(v).forget().to_string();
+            profile.node(&NodeEvent {
+                name: &entry.node.name,
+                op: entry.node.op.name(),
+                backend: "host",
+                start,
+                end: Instant::now(),
+                inputs: inputs.iter().flatten().map(show).collect(),
+                outputs: made.iter().map(show).collect(),
+                bytes: inputs.iter().flatten().chain(&made).map(Value::byte_len).sum(),
+                macs: 0,
+            });
+        }
+        for (&l, value) in entry.outputs.iter().zip(made) {
+            env[l] = Some(value);
+        }
+        Ok(())
+    }
+
+    /// Submits what is pending, and copies out of these values after it.
+    fn submit(
+        &mut self,
+        arena: &Arena,
+        downloads: &[Download],
+    ) -> Result<wgpu::SubmissionIndex, Reason> {
+        let (gpu, ready) = (self.gpu, self.ready);
+        let pending = std::mem::take(&mut self.pending);
+        let first = !std::mem::replace(&mut self.begun, true);
+        let mut sources = Vec::new();
+        for d in downloads {
+            sources.push(match d.source {
+                Source::Slot(slot) => arena.slots[slot].clone(),
+                Source::Fixed(i) => ready.fixed[i].clone(),
+                Source::Weight(l) => wgpu::Buffer::clone(&*self.nodes.weight(gpu, l)?),
+                Source::Faults => arena.faults.clone(),
+            });
+        }
+        gpu.scoped("a submission", || {
+            let mut encoder = gpu.device.create_command_encoder(&Default::default());
+            if first {
+                encoder.clear_buffer(&arena.faults, 0, None);
+            }
+            if !pending.is_empty() {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                for i in pending {
+                    let [x, y, z] = ready.plan.launches[i].launch.grid;
+                    pass.set_pipeline(&ready.pipelines[i].0);
+                    pass.set_bind_group(0, &arena.groups[i], &[]);
+                    pass.dispatch_workgroups(x, y, z);
+                }
+            }
+            encoder.copy_buffer_to_buffer(&arena.faults, 0, &arena.staging, 0, 16u64);
+            let mut at = 16;
+            for (d, source) in downloads.iter().zip(&sources) {
+                let bytes = padded(d.bytes()) as u64;
+                encoder.copy_buffer_to_buffer(source, 0, &arena.staging, at, bytes);
+                at += bytes;
+            }
+            gpu.queue.submit([encoder.finish()])
+        })
+    }
+
+    /// Brings values to the host.
+    fn bring(
+        &mut self,
+        arena: &Arena,
+        downloads: &[Download],
+        env: &mut Env,
+        cx: &RunCx<'_>,
+    ) -> Result<(), NodeError> {
+        let start = Instant::now();
+        let launches = self.pending.len();
+        let index = self.submit(arena, downloads)?;
+        let (sender, receiver) = mpsc::channel();
+        let all = 0..staged(downloads) as u64;
+        self.gpu.scoped("a readback", || {
+            arena.staging.map_async(wgpu::MapMode::Read, all.clone(), move |result| {
+                // The receiver waits, unless the run was given up.
+                let _ = sender.send(result);
+            });
+        })?;
+        self.gpu.wait(index, &|| cx.check())?;
+        let lost = || Reason::new(Kind::Device, "the GPU gives nothing back");
+        receiver.try_recv().map_err(|_| lost())?.map_err(|_| lost())?;
+        {
+            let view = arena.staging.get_mapped_range(all).map_err(|_| lost())?;
+            self.check_faults(&view[..4])?;
+            let mut at = 16;
+            for d in downloads {
+                env[d.local] = Some(tensor(d, &view[at..])?.into());
+                at += padded(d.bytes());
+            }
+        }
+        arena.staging.unmap();
+        if let Some(profile) = cx.profile {
+            profile.node(&NodeEvent {
+                name: "submission",
+                op: "Submission",
+                backend: "gpu",
+                start,
+                end: Instant::now(),
+                inputs: vec![format!("{launches} kernels")],
+                outputs: downloads.iter().map(|d| format!("{}{:?}", d.dtype, d.sizes)).collect(),
+                bytes: downloads.iter().map(Download::bytes).sum(),
+                macs: 0,
+            });
+        }
+        Ok(())
+    }
+
+    /// `Err` if a kernel found an index out of range.
+    fn check_faults(&self, bytes: &[u8]) -> Result<(), NodeError> {
+        let mut word = [0; 4];
+        word.copy_from_slice(bytes);
+        let Some(step) = (u32::from_le_bytes(word) as usize).checked_sub(1) else { return Ok(()) };
+        let reason = invalid!("an index is out of range");
+        Err(match self.ready.plan.steps.get(step) {
+            Some(step) => reason.at(self.nodes.entries[step.node].id),
+            None => reason.into(),
+        })
+    }
+}

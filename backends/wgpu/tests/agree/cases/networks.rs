@@ -1,0 +1,121 @@
+//! Quantized products, sequences and recurrent networks.
+
+use rinfer_graph::ops::*;
+use rinfer_graph::{DType, Tensor};
+
+use super::*;
+
+pub fn codes(cases: &mut Vec<Case>) {
+    let x = f32s(&[3, 4, 5]);
+    for dtype in [DType::U8, DType::I8, DType::I16] {
+        for (scale, zero) in [(vec![0.1f32], &[][..]), (vec![0.1, 0.02, 0.3, 0.05], &[4][..])] {
+            let zero = random(dtype, zero);
+            let scale = Tensor::from_slice(zero.shape(), &scale);
+            let op = QuantizeLinear {
+                axis: Axis(1),
+                block_size: 0,
+                output: None,
+                saturate: true,
+                precision: None,
+            };
+            cases.push(case(op, &[x.clone(), scale.clone(), zero.clone()]));
+            let op = DequantizeLinear { axis: Axis(1), block_size: 0, output: None };
+            cases.push(case(op, &[random(dtype, &[3, 4, 5]), scale, zero]).within(1e-6));
+        }
+    }
+    for (a, b) in [(DType::U8, DType::I8), (DType::I8, DType::U8)] {
+        let (x, y) = (random(a, &[9, 17]), random(b, &[17, 6]));
+        cases.push(case(MatMulInteger, &[x.clone(), y.clone()]));
+        let zeros = [random(a, &[]), random(b, &[6])];
+        cases
+            .push(case(MatMulInteger, &[x.clone(), y.clone(), zeros[0].clone(), zeros[1].clone()]));
+        let scale = Tensor::scalar(0.02f32);
+        let scales = Tensor::vector(&[0.02f32, 0.1, 0.03, 0.04, 0.05, 0.01]);
+        let out = Tensor::scalar(1.5f32);
+        let inputs = [x, scale, zeros[0].clone(), y, scales, zeros[1].clone(), out, random(a, &[])];
+        cases.push(case(QLinearMatMul, &inputs));
+    }
+    let window = Window {
+        kernel: PerAxis::new(),
+        strides: PerAxis::new(),
+        dilations: PerAxis::new(),
+        padding: Padding::Explicit([1, 1, 1, 1].into_iter().collect()),
+        ceil_mode: false,
+    };
+    let (x, w) = (random(DType::U8, &[1, 4, 6, 5]), random(DType::I8, &[6, 2, 3, 3]));
+    let op = ConvInteger { window: window.clone(), group: 2 };
+    cases.push(case(op, &[x.clone(), w.clone(), Tensor::scalar(3u8)]));
+    let scales = Tensor::vector(&[0.02f32, 0.1, 0.03, 0.04, 0.05, 0.01]);
+    let inputs = [
+        x,
+        Tensor::scalar(0.03f32),
+        Tensor::scalar(7u8),
+        w,
+        scales,
+        Tensor::vector(&[0i8; 6]),
+        Tensor::scalar(0.4f32),
+        Tensor::scalar(100u8),
+        random(DType::I32, &[6]),
+    ];
+    cases.push(case(QLinearConv { window, group: 2 }, &inputs));
+}
+
+pub fn sequences(cases: &mut Vec<Case>) {
+    for kind in [Accumulate::Sum, Accumulate::Prod] {
+        for (exclusive, reverse) in [(false, false), (true, true)] {
+            for dtype in [DType::F32, DType::I32, DType::I64] {
+                let op = Cumulative { kind, exclusive, reverse };
+                let inputs = [random(dtype, &[2, 5, 3]), Tensor::scalar(1i64)];
+                cases.push(case(op, &inputs).fixed(&[1]).within(1e-5));
+            }
+        }
+    }
+    for interleaved in [false, true] {
+        let op = RotaryEmbedding { interleaved, heads: 0, dim: 0 };
+        let x = f32s(&[2, 3, 4, 6]);
+        cases.push(case(op, &[x.clone(), f32s(&[2, 4, 3]), f32s(&[2, 4, 3])]));
+        let op = RotaryEmbedding { interleaved, heads: 3, dim: 4 };
+        let ids = Tensor::from_slice(&[2, 4], &[0i64, 1, 2, 3, 6, 5, 4, 3]);
+        let inputs = [f32s(&[2, 4, 18]), f32s(&[7, 2]), f32s(&[7, 2]), ids];
+        cases.push(case(op, &inputs));
+    }
+}
+
+pub fn networks(cases: &mut Vec<Case>) {
+    let cells = [
+        (Cell::Lstm { input_forget: false }, 4, 3),
+        (Cell::Gru { linear_before_reset: false }, 3, 2),
+        (Cell::Gru { linear_before_reset: true }, 3, 2),
+        (Cell::Rnn, 1, 1),
+    ];
+    for (cell, gates, functions) in cells {
+        for batch_first in [false, true] {
+            let all = [GateFn::Sigmoid, GateFn::Tanh, GateFn::Tanh];
+            let each = if functions == 1 { &all[1..2] } else { &all[..functions] };
+            let op = Recurrent {
+                cell,
+                direction: Direction::Both,
+                activations: each.repeat(2),
+                clip: None,
+                batch_first,
+                hidden_size: None,
+                rounded_state: false,
+            };
+            let state = if batch_first { [3, 2, 5] } else { [2, 3, 5] };
+            let mut inputs = vec![
+                f32s(if batch_first { &[3, 4, 7] } else { &[4, 3, 7] }),
+                f32s(&[2, gates * 5, 7]),
+                f32s(&[2, gates * 5, 5]),
+                f32s(&[2, gates * 10]),
+                Tensor::vector(&[4i32, 2, 0]),
+                f32s(&state),
+            ];
+            let lstm = gates == 4;
+            if lstm {
+                inputs.extend([f32s(&state), f32s(&[2, 15])]);
+            }
+            let outputs = if lstm { 3 } else { 2 };
+            cases.push(case(op, &inputs).outputs(outputs).within(1e-5));
+        }
+    }
+}
