@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use crate::{Graph, Kind, NodeId, Reason, Value, ValueId};
+use crate::{Fact, Graph, Kind, Limits, NodeId, Reason, Value, ValueId};
 
 /// Executes parts of graphs on one kind of device.
 pub trait Backend: Send + Sync {
@@ -41,6 +41,9 @@ pub trait Program: Send + Sync {
 
     /// What a run with inputs of these facts takes in memory.
     fn memory(&self, inputs: &[crate::Fact]) -> Result<Memory, NodeError>;
+
+    /// Gives memory that earlier runs left for later ones back to the system.
+    fn trim(&self) {}
 
     /// Where a node of the region runs, if that is not where the backend's others do.
     fn place(&self, _node: NodeId) -> Option<&'static str> {
@@ -89,18 +92,20 @@ impl Reason {
 #[derive(Clone, Copy)]
 pub struct RunCx<'a> {
     /// Set from outside to stop the run.
-    pub cancel: Option<&'a AtomicBool>,
+    pub cancel: Option<&'a Arc<AtomicBool>>,
     /// When to stop at the latest.
     pub deadline: Option<Instant>,
     /// Sees every step.
     pub profile: Option<&'a dyn Profile>,
-    /// Bytes that the run may hold at once.
+    /// Bytes that the run may hold at once, weights and inputs apart.
     pub memory: usize,
-    /// Iterations that one Loop may take.
-    pub loop_iterations: u64,
+    /// Everything else that it may ask for.
+    pub limits: &'a Limits,
     /// Seed of operators that draw random numbers and name none.
     pub seed: u64,
 }
+
+static UNBOUNDED: Limits = Limits::trusted();
 
 impl RunCx<'_> {
     /// A run without bounds.
@@ -110,7 +115,7 @@ impl RunCx<'_> {
             deadline: None,
             profile: None,
             memory: usize::MAX,
-            loop_iterations: u64::MAX,
+            limits: &UNBOUNDED,
             seed: 0,
         }
     }
@@ -119,6 +124,54 @@ impl RunCx<'_> {
     pub fn iteration(&self, i: u64) -> Self {
         let step = i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         RunCx { seed: self.seed.wrapping_add(step), ..*self }
+    }
+
+    /// `Err` unless a run that holds `bytes` stays within its memory.
+    pub fn check_memory(&self, bytes: usize) -> Result<(), Reason> {
+        match bytes <= self.memory {
+            true => Ok(()),
+            false => Err(Reason::over("memory for a run", format!("{bytes} bytes"), self.memory)),
+        }
+    }
+
+    /// `Err` unless each output's rank and size are within the limits, and all of them within
+    /// the run's memory.
+    pub fn check_outputs<'f>(
+        &self,
+        facts: impl IntoIterator<Item = &'f Fact>,
+    ) -> Result<(), Reason> {
+        let mut sum = 0usize;
+        for fact in facts {
+            let limit = self.limits.rank;
+            if let Some(rank) = fact.rank().filter(|&rank| rank > limit) {
+                return Err(Reason::over("a rank", rank, limit));
+            }
+            let (Some(dtype), Some(sizes)) = (fact.ty.dtype(), fact.sizes()) else { continue };
+            if dtype.bits() == 0 {
+                continue;
+            }
+            let bytes = crate::tensor::size_in_bytes(dtype, &sizes)?;
+            let limit = self.limits.tensor_bytes;
+            if bytes > limit {
+                return Err(Reason::over("a tensor", format!("{bytes} bytes, {fact},"), limit));
+            }
+            sum = sum.saturating_add(bytes);
+        }
+        self.check_memory(sum)
+    }
+
+    /// `Err` if a value, made by a kernel that decides its size itself, is over a limit. `planned`
+    /// of its bytes were counted before.
+    pub fn check_made(&self, value: &Value, planned: usize) -> Result<(), Reason> {
+        let bytes = value.byte_len();
+        let (what, limit) = match value {
+            Value::Text(_) => ("a tensor of strings", self.limits.string_bytes),
+            _ => ("a value", self.limits.tensor_bytes),
+        };
+        if bytes > limit {
+            return Err(Reason::over(what, format!("{bytes} bytes"), limit));
+        }
+        self.check_memory(bytes.saturating_sub(planned))
     }
 
     /// `Err` if the run is to stop. Cheap enough for every few microseconds of work.

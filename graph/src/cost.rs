@@ -16,6 +16,17 @@ fn elements(fact: &Fact) -> u64 {
     fact.shape().unwrap_or(&[]).iter().map(size).fold(1, u64::saturating_mul)
 }
 
+/// Multiply–accumulate steps of one node, or more: where they are not worked out, every element of
+/// an input may meet every element of the others.
+pub(crate) fn at_most(graph: &Graph, node: &Node) -> u64 {
+    let inputs = node.inputs.iter().flatten().map(|&v| elements(graph.fact(v)));
+    match node.op.name() {
+        "Einsum" | "Attention" | "FlexAttention" | "LinearAttention" | "DFT" | "STFT" | "Det"
+        | "DeformConv" | "NonMaxSuppression" => inputs.fold(1, |n, m| n.saturating_mul(m.max(1))),
+        _ => node_macs(graph, node).saturating_add(inputs.fold(0, u64::saturating_add)),
+    }
+}
+
 fn node_macs(graph: &Graph, node: &Node) -> u64 {
     let inputs: Vec<_> = node.inputs.iter().map(|v| v.map(|v| graph.fact(v))).collect();
     let output = node.outputs.first().map(|&v| graph.fact(v));

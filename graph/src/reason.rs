@@ -16,6 +16,8 @@ pub enum Kind {
     Cancelled,
     /// The deadline passed.
     Deadline,
+    /// A promise inside the engine was broken: a defect of this engine, not of the model.
+    Internal,
     /// There is no such device, or it was lost.
     Device,
 }
@@ -35,6 +37,13 @@ impl Reason {
     /// A reason of the given kind.
     pub fn new(kind: Kind, text: impl Into<Cow<'static, str>>) -> Reason {
         Reason { kind, text: text.into() }
+    }
+
+    /// A panic, caught: a defect of this engine.
+    pub fn defect(payload: &(dyn std::any::Any + Send)) -> Reason {
+        let said = payload.downcast_ref::<&str>().copied();
+        let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        Reason::new(Kind::Internal, format!("internal error: {}", said.unwrap_or("a panic")))
     }
 
     /// The machine has no `bytes` to give.

@@ -5,6 +5,7 @@
 //! are copied once, on the first typed access; reading them as bytes never copies.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -39,8 +40,12 @@ struct Idle {
     buffers: Vec<Buffer>,
     bytes: usize,
     limit: usize,
+    /// When the limit was last asked for.
+    allowed: Option<Instant>,
 }
 
+/// Memory that no run asked for in so long goes back to the system.
+pub const KEEP_TIME: Duration = Duration::from_millis(500);
 /// Bytes below which an allocator is as good.
 const SPARED: usize = 16 << 10;
 
@@ -49,10 +54,24 @@ impl Spare {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Allows it to keep this many bytes, if it was not allowed more before.
+    /// Allows it to keep this many bytes, or as many as were allowed within the last half second.
     pub fn allow(&self, bytes: usize) {
+        let now = now();
         let mut idle = self.lock();
-        idle.limit = idle.limit.max(bytes);
+        let old = |at: Instant| now.is_some_and(|now| now.duration_since(at) > KEEP_TIME);
+        if bytes >= idle.limit || idle.allowed.is_some_and(old) {
+            idle.limit = bytes;
+            idle.allowed = now;
+        }
+        let gone = idle.shrink();
+        drop(idle);
+        drop(gone);
+    }
+
+    /// Gives everything back to the system.
+    pub fn clear(&self) {
+        let gone = std::mem::take(&mut *self.lock());
+        drop(gone);
     }
 
     /// A tensor whose memory comes back here; its content is arbitrary.
@@ -85,14 +104,28 @@ impl Spare {
         let mut idle = self.lock();
         idle.bytes += buffer.len() * 64;
         idle.buffers.push(buffer);
+        let gone = idle.shrink();
+        drop(idle);
+        drop(gone);
+    }
+}
+
+impl Idle {
+    /// Takes out what is over the limit, for the caller to drop where nobody waits for it.
+    fn shrink(&mut self) -> Vec<Buffer> {
         let mut gone = Vec::new();
-        while idle.bytes > idle.limit.saturating_add(idle.limit / 8) {
-            let oldest = idle.buffers.remove(0);
-            idle.bytes -= oldest.len() * 64;
+        while self.bytes > self.limit.saturating_add(self.limit / 8) {
+            let oldest = self.buffers.remove(0);
+            self.bytes -= oldest.len() * 64;
             gone.push(oldest);
         }
-        drop(idle);
+        gone
     }
+}
+
+/// The time; `None` where a program cannot know it.
+pub fn now() -> Option<Instant> {
+    (!cfg!(all(target_arch = "wasm32", target_os = "unknown"))).then(Instant::now)
 }
 
 /// A tensor's own memory.
@@ -464,6 +497,11 @@ mod tests {
         assert_eq!(at(&spare.tensor(DType::F32, &[1000, 210]).unwrap()), place);
         drop(spare.tensor(DType::F32, &[1000, 1000]).unwrap());
         assert!(spare.lock().bytes <= (1 << 20) + (1 << 17));
+        std::thread::sleep(KEEP_TIME + Duration::from_millis(50));
+        spare.allow(1 << 17);
+        assert!(spare.lock().bytes <= (1 << 17) + (1 << 14));
+        spare.clear();
+        assert_eq!(spare.lock().bytes, 0);
     }
 
     #[test]

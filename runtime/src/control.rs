@@ -77,12 +77,15 @@ fn run_loop(
     let scans = op.body.outputs().len().saturating_sub(1 + op.state);
     let mut collected: Vec<Vec<Value>> = vec![Vec::new(); scans];
     let mut held = 0usize;
+    if cond && never_false(&op.body) {
+        check_trips(trips, cx.limits.loop_iterations)?;
+    }
     let mut i = 0u64;
     while cond && trips.is_none_or(|n| (i as i128) < n as i128) {
         cx.check()?;
-        if i >= cx.loop_iterations {
-            let text = format!("more than {} iterations", cx.loop_iterations);
-            return Err(Reason::new(Kind::Limit, text).into());
+        if i >= cx.limits.loop_iterations {
+            let limit = cx.limits.loop_iterations;
+            return Err(Reason::over("a number of iterations", "more", limit).into());
         }
         let mut given = vec![Tensor::scalar(i as i64).into(), bool_scalar(cond)];
         given.append(&mut state);
@@ -92,13 +95,10 @@ fn run_loop(
             return Err(invalid!("the body made {} outputs", made.len()).into());
         }
         for (j, value) in made.drain(1 + op.state..).enumerate() {
-            held = held.saturating_add(value.byte_len());
+            held = held.saturating_add(value.byte_len().max(OVERHEAD));
             collected[j].push(value);
         }
-        if held > cx.memory {
-            let text = format!("scan outputs of {held} bytes, the limit is {}", cx.memory);
-            return Err(Reason::new(Kind::Limit, text).into());
-        }
+        cx.check_memory(held)?;
         state = made.split_off(1);
         cond = condition(&made[0])?;
         i += 1;
@@ -107,6 +107,42 @@ fn run_loop(
         state.push(stack(&values, 0, &empty(&op.body, 1 + op.state + j)?)?);
     }
     Ok(state)
+}
+
+/// Bytes that a value takes besides its elements, about.
+const OVERHEAD: usize = 256;
+
+/// Iterations that no machine ends: at a nanosecond each they take two weeks.
+const ENDLESS: i64 = 1 << 50;
+
+/// Whether a body's condition, once true, stays true: it is a constant, or handed through.
+fn never_false(body: &Graph) -> bool {
+    let Some(&made) = body.outputs().first() else { return false };
+    let mut v = made;
+    while let Some(id) = body.producer(v) {
+        let node = body.node(id);
+        match (&node.op, node.inputs.first()) {
+            (Op::Identity(_), Some(&Some(from))) => v = from,
+            _ => return false,
+        }
+    }
+    let truth = |t: &Tensor| t.dtype() == DType::Bool && t.as_bytes() == [1];
+    body.inputs().get(1) == Some(&v) || body.tensor(v).is_some_and(truth)
+}
+
+/// `Err` if a Loop that only its trip count ends takes too many trips: waiting would not help.
+fn check_trips(trips: Option<i64>, limit: u64) -> Result<(), Reason> {
+    match trips {
+        None => Err(Reason::new(
+            Kind::Limit,
+            "the loop never ends: it has no trip count, and its condition is always true",
+        )),
+        Some(n) if n > ENDLESS || u64::try_from(n).is_ok_and(|n| n > limit) => {
+            let limit = limit.min(ENDLESS as u64);
+            Err(Reason::over("a number of iterations", n, limit))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 fn trip_count(value: &Value) -> Result<i64, Reason> {
@@ -149,6 +185,7 @@ fn run_scan(
     }
     let steps = steps.ok_or_else(|| invalid!("there is no scan input"))?;
     let mut collected: Vec<Vec<Value>> = vec![Vec::new(); op.outputs.len()];
+    let mut held = 0usize;
     for i in 0..steps {
         cx.check()?;
         let mut given = std::mem::take(&mut state);
@@ -161,8 +198,10 @@ fn run_scan(
             return Err(invalid!("the body made {} outputs", made.len()).into());
         }
         for (list, value) in collected.iter_mut().zip(made.drain(op.state..)) {
+            held = held.saturating_add(value.byte_len().max(OVERHEAD));
             list.push(value);
         }
+        cx.check_memory(held)?;
         state = made;
     }
     for (j, mut values) in collected.into_iter().enumerate() {

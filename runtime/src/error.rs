@@ -24,7 +24,7 @@ pub enum Error {
     #[error("{0}")]
     Export(ExportError),
     /// The model was changed into something that breaks an invariant: a defect of this engine.
-    #[error("internal error: {0}")]
+    #[error("{0}")]
     Internal(String),
     /// A node could not be made ready, or could not run.
     #[error("node {node} ({op}): {reason}{}", show_facts(facts))]
@@ -54,9 +54,24 @@ pub enum Error {
         /// What is wrong.
         reason: Reason,
     },
+    /// The model as a whole asks for more than a limit allows.
+    #[error("{0}")]
+    Model(Reason),
+    /// A mapped file of weights was cut short while it was in use.
+    #[error("the model's file was truncated while it was in use")]
+    Lost,
     /// An option cannot be met: an instruction set that the machine lacks, too many threads.
     #[error("{0}")]
     Option(Reason),
+}
+
+/// Does what loads a model. A panic is an error: a defect of this engine must not end the process
+/// of whoever meets it.
+pub(crate) fn guarded<R>(f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    // What was being built is dropped, and nothing else was touched.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or_else(|payload| {
+        Err(Error::Internal(Reason::defect(payload.as_ref()).text.into_owned()))
+    })
 }
 
 fn show_facts(facts: &[String]) -> String {
@@ -71,9 +86,11 @@ impl Error {
             Error::Node { reason, .. }
             | Error::Input { reason, .. }
             | Error::Output { reason, .. }
+            | Error::Model(reason)
             | Error::Option(reason) => reason.kind,
             Error::Export(_) => Kind::Unsupported,
-            Error::Io { .. } | Error::Internal(_) => Kind::Invalid,
+            Error::Io { .. } | Error::Lost => Kind::Invalid,
+            Error::Internal(_) => Kind::Internal,
         }
     }
 }

@@ -184,6 +184,10 @@ impl Executable {
         }
         let mut env: HashMap<ValueId, Value> = graph.inputs().iter().copied().zip(inputs).collect();
         for part in &self.parts {
+            // What parts made and later ones read; inputs are the caller's.
+            let made = env.iter().filter(|(v, _)| graph.producer(**v).is_some());
+            let held: usize = made.map(|(_, value)| value.byte_len()).sum();
+            let cx = &RunCx { memory: cx.memory.saturating_sub(held), ..*cx };
             match &part.work {
                 Work::Region { program, inputs, outputs, .. } => {
                     let given = inputs
@@ -212,6 +216,16 @@ impl Executable {
         let outputs = graph.outputs();
         let last = |i: usize| !outputs[i + 1..].contains(&outputs[i]);
         (0..outputs.len()).map(|i| Ok(read(graph, &mut env, outputs[i], last(i))?)).collect()
+    }
+
+    /// Gives memory that earlier runs left for later ones back to the system.
+    pub fn trim(&self) {
+        for part in &self.parts {
+            match &part.work {
+                Work::Region { program, .. } => program.trim(),
+                Work::Control { bodies, .. } => bodies.iter().for_each(Executable::trim),
+            }
+        }
     }
 
     /// What a run with inputs of these facts takes in memory, control flow's bodies left out.

@@ -20,6 +20,7 @@
 mod control;
 mod error;
 mod executable;
+mod machine;
 mod mmap;
 mod model;
 mod options;

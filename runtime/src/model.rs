@@ -9,7 +9,7 @@ use rinfer_graph::onnx::{self, CustomOps, ExternalData, ImportOptions, NoExterna
 use rinfer_graph::ops::CustomOp;
 use rinfer_graph::{Graph, Limits};
 
-use crate::error::Error;
+use crate::error::{Error, guarded};
 use crate::mmap::{self, Folder, Mapping};
 
 /// How a model is read.
@@ -56,8 +56,9 @@ impl LoadOptions {
         self
     }
 
-    /// Whether files are mapped (the default, where the feature is on) or read. A mapped file must
-    /// not be truncated while it is in use.
+    /// Whether files are mapped (the default, where the feature is on) or read. A mapped file that
+    /// is truncated while it is in use makes loads and runs fail ([`Error::Lost`]); one that is
+    /// changed in place may change the answers: read the files of strangers.
     pub fn mmap(mut self, mmap: bool) -> LoadOptions {
         self.mmap = mmap;
         self
@@ -86,13 +87,21 @@ impl Model {
 
     /// As [`Model::open`], with options.
     pub fn open_with(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Model, Error> {
-        let path = path.as_ref();
+        guarded(|| Model::read(path.as_ref(), options))
+    }
+
+    fn read(path: &Path, options: &LoadOptions) -> Result<Model, Error> {
         let io = |source| Error::Io { path: path.into(), source };
-        let (bytes, mapping) = mmap::open(path, options.mmap).map_err(io)?;
+        let limit = options.limits.model_bytes;
+        let (bytes, mapping) = mmap::open(path, options.mmap, limit).map_err(io)?;
         let folder = Folder::new(path.parent().unwrap_or(Path::new("")), options.mmap);
-        let inner = onnx::import(bytes, &options.import(&folder))?;
+        let inner = onnx::import(bytes, &options.import(&folder));
         let mut mappings = folder.mappings.into_inner().unwrap_or_else(|e| e.into_inner());
         mappings.extend(mapping);
+        if mappings.iter().any(Mapping::is_lost) {
+            return Err(Error::Lost);
+        }
+        let inner = inner?;
         Ok(Model { inner, limits: options.limits.clone(), mappings })
     }
 
@@ -106,7 +115,8 @@ impl Model {
 
     /// As [`Model::from_bytes`], with options.
     pub fn from_bytes_with(bytes: impl Into<Bytes>, options: &LoadOptions) -> Result<Model, Error> {
-        let inner = onnx::import(bytes.into(), &options.import(&NoExternalData))?;
+        let import = || Ok(onnx::import(bytes.into(), &options.import(&NoExternalData))?);
+        let inner = guarded(import)?;
         Ok(Model { inner, limits: options.limits.clone(), mappings: Vec::new() })
     }
 
@@ -162,8 +172,10 @@ impl Model {
         let isa = rinfer_cpu::simd::Isa::best();
         let eval = rinfer_cpu::eval::NodeEval { isa, limit: self.limits.fold_value };
         let options = Options { limits: &self.limits, ..Options::default() };
-        passes::optimize(&mut self.inner.graph, &eval, &options)
-            .map_err(|e| Error::Internal(e.to_string()))
+        guarded(|| {
+            passes::optimize(&mut self.inner.graph, &eval, &options)
+                .map_err(|e| Error::Internal(format!("internal error: {e}")))
+        })
     }
 
     /// The model as the bytes of an ONNX file.

@@ -10,7 +10,7 @@ use rinfer_graph::onnx::Port;
 use rinfer_graph::ops::CustomOp;
 use rinfer_graph::{Dim, Fact, Graph, Kind, Limits, Reason, Tensor, Type, Value, ValueId, invalid};
 
-use crate::error::Error;
+use crate::error::{Error, guarded};
 use crate::executable::Executable;
 use crate::mmap::Mapping;
 use crate::model::{LoadOptions, Model};
@@ -21,6 +21,7 @@ pub struct SessionBuilder {
     load: LoadOptions,
     threads: usize,
     isa: Option<String>,
+    reproducible: bool,
     optimize: bool,
     outputs: Option<Vec<String>>,
     progress: Box<dyn Fn(usize) + Sync + Send>,
@@ -33,6 +34,7 @@ impl Default for SessionBuilder {
             load: LoadOptions::default(),
             threads: 0,
             isa: None,
+            reproducible: false,
             optimize: true,
             outputs: None,
             progress: Box::new(|_| {}),
@@ -52,6 +54,14 @@ impl SessionBuilder {
     /// the machine has, or what the environment variable `RINFER_ISA` names.
     pub fn isa(mut self, name: &str) -> SessionBuilder {
         self.isa = Some(name.to_string());
+        self
+    }
+
+    /// Whether outputs have the same bits on every processor. They always do from run to run and
+    /// for any number of threads; this leaves out what processors do differently, their vectors,
+    /// and takes several times as long.
+    pub fn reproducible(mut self, reproducible: bool) -> SessionBuilder {
+        self.reproducible = reproducible;
         self
     }
 
@@ -174,6 +184,10 @@ impl SessionBuilder {
     /// # Errors
     /// An option cannot be met, or a node has no kernel.
     pub fn build(self, model: Model) -> Result<Session, Error> {
+        guarded(|| self.make(model))
+    }
+
+    fn make(self, model: Model) -> Result<Session, Error> {
         let Model { mut inner, limits, mappings } = model;
         let defaults = inner
             .defaults
@@ -187,11 +201,22 @@ impl SessionBuilder {
         if self.optimize {
             optimize(&mut inner.graph, isa, &limits)?;
         }
-        let release = Release::new(&mappings, &self.progress);
         let graph = Arc::new(inner.graph);
+        let memory = limits.memory.min(crate::machine::memory());
+        let weights = weight_bytes(&graph);
+        if weights > memory {
+            let asked = format!("{weights} bytes of weights");
+            return Err(Error::Model(Reason::over("memory for a session", asked, memory)));
+        }
+        let release = Release::new(&mappings, &self.progress);
         let executable = Executable::new(graph.clone(), &backends, &|bytes| release.done(bytes))?;
         mappings.iter().for_each(Mapping::release);
+        if mappings.iter().any(Mapping::is_lost) {
+            return Err(Error::Lost);
+        }
         Ok(Session {
+            memory: memory - weights,
+            mappings,
             executable,
             graph,
             inputs: inner.inputs,
@@ -205,6 +230,12 @@ impl SessionBuilder {
     fn backends(&self) -> Result<(Backends, rinfer_cpu::simd::Isa), Error> {
         use rinfer_cpu::{CpuBackend, simd::Isa};
         let isa = match &self.isa {
+            Some(name) if self.reproducible && name != "scalar" => {
+                return Err(Error::Option(invalid!(
+                    "{name} has bits of its own: not reproducible"
+                )));
+            }
+            _ if self.reproducible => Isa::named("scalar"),
             Some(name) => Isa::named(name),
             None => Isa::from_env(),
         };
@@ -274,7 +305,7 @@ fn optimize(graph: &mut Graph, isa: rinfer_cpu::simd::Isa, limits: &Limits) -> R
     let options = Options { limits, growth: 1.0, ..Options::default() };
     match passes::optimize(graph, &eval, &options) {
         Ok(_) => Ok(()),
-        Err(e) => Err(Error::Internal(e.to_string())),
+        Err(e) => Err(Error::Internal(format!("internal error: {e}"))),
     }
 }
 
@@ -353,6 +384,9 @@ pub struct Session {
     outputs: Vec<Port>,
     defaults: Vec<(String, Value)>,
     limits: Limits,
+    /// What the weights leave for runs.
+    memory: usize,
+    mappings: Vec<Mapping>,
     isa: &'static str,
 }
 
@@ -438,11 +472,16 @@ impl Session {
             cancel: options.cancel.as_ref().map(|t| t.flag()),
             deadline: bounds.chain(options.deadline).min(),
             profile: options.profiler.as_ref().map(|p| p as _),
-            memory: self.limits.memory,
-            loop_iterations: self.limits.loop_iterations,
+            memory: self.memory,
+            limits: &self.limits,
             seed: options.seed,
         };
-        Ok(self.executable.run(given, &cx)?)
+        let made = self.executable.run(given, &cx);
+        // Outputs of weights that are no longer there are no outputs.
+        if self.mappings.iter().any(Mapping::is_lost) {
+            return Err(Error::Lost);
+        }
+        Ok(made?)
     }
 
     /// Checks one input and puts it into its place.
@@ -479,14 +518,27 @@ impl Session {
             };
             facts.push(Fact { ty: port.ty.clone(), shape, known: None });
         }
-        Ok(self.executable.memory(&facts)?)
+        let weights = self.weight_bytes();
+        Ok(Memory { weights, ..self.executable.memory(&facts)? })
     }
 
     /// The constants that the session keeps, in bytes.
     pub fn weight_bytes(&self) -> usize {
-        let constant = |v: ValueId| self.graph.tensor(v).map_or(0, Tensor::byte_len);
-        self.graph.values().map(constant).sum()
+        weight_bytes(&self.graph)
     }
+
+    /// Gives the memory that runs left for later runs back to the system. What a run left unused
+    /// for half a second goes back by itself with the next run.
+    pub fn trim(&self) {
+        self.executable.trim();
+    }
+}
+
+fn weight_bytes(graph: &Graph) -> usize {
+    let constant = |v: ValueId| graph.tensor(v).map_or(0, Tensor::byte_len);
+    let own: usize = graph.values().map(constant).fold(0, usize::saturating_add);
+    let bodies = graph.nodes().flat_map(|(_, node)| node.op.bodies());
+    bodies.map(|body| weight_bytes(body)).fold(own, usize::saturating_add)
 }
 
 /// The value as the port needs it, or why it does not fit.

@@ -1,9 +1,10 @@
 //! Memory that runs leave behind for the runs after them.
 
 use std::sync::Mutex;
+use std::time::Instant;
 
 use rinfer_graph::Reason;
-use rinfer_graph::tensor::{Buffer, try_buffer};
+use rinfer_graph::tensor::{Buffer, KEEP_TIME, now, try_buffer};
 
 use crate::plan::Plan;
 
@@ -24,10 +25,11 @@ struct Arena {
     /// Which plan it fits: the plan's address serves as its name, and is never followed.
     plan: usize,
     last_used: u64,
+    since: Option<Instant>,
     slots: Slots,
 }
 
-/// An arena that no run of this many took is given back to the system.
+/// An arena that no run of this many took, or none for [`KEEP_TIME`], is given back to the system.
 const KEEP_FOR: u64 = 16;
 
 fn name(plan: &Plan) -> usize {
@@ -71,10 +73,24 @@ impl Arenas {
 
     /// Keeps the buffers for later runs.
     pub fn give_back(&self, plan: &Plan, slots: Slots) {
+        let since = now();
         let mut idle = self.lock();
-        let now = idle.runs;
-        idle.arenas.retain(|arena| arena.last_used + KEEP_FOR > now);
-        idle.arenas.push(Arena { plan: name(plan), last_used: now, slots });
+        let runs = idle.runs;
+        let keep = |arena: &Arena| {
+            let idle = since.zip(arena.since).map(|(now, then)| now.duration_since(then));
+            arena.last_used + KEEP_FOR > runs && idle.is_none_or(|time| time < KEEP_TIME)
+        };
+        let old = idle.arenas.extract_if(.., |arena| !keep(arena)).collect::<Vec<_>>();
+        idle.arenas.push(Arena { plan: name(plan), last_used: runs, since, slots });
+        drop(idle);
+        // Giving memory back takes the system a while: not under the lock.
+        drop(old);
+    }
+
+    /// Gives everything back to the system.
+    pub fn trim(&self) {
+        let old = std::mem::take(&mut self.lock().arenas);
+        drop(old);
     }
 }
 
@@ -95,4 +111,57 @@ fn fill(mut slots: Slots, plan: &Plan) -> Result<Slots, Reason> {
         }
     }
     Ok(slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn plan(bytes: usize) -> Plan {
+        Plan {
+            steps: Vec::new(),
+            fixed: Vec::new(),
+            constants: Vec::new(),
+            slots: vec![bytes],
+            unshared: bytes,
+            outputs: 0,
+            end: 0,
+            relied: Vec::new(),
+            slot_of: Vec::new(),
+        }
+    }
+
+    fn idle_bytes(arenas: &Arenas) -> usize {
+        let idle = arenas.lock();
+        let buffers = idle.arenas.iter().flat_map(|a| a.slots.iter().flatten());
+        buffers.map(|buffer| buffer.len() * 64).sum()
+    }
+
+    fn run(arenas: &Arenas, plan: &Plan) {
+        let slots = arenas.take(plan).unwrap();
+        assert!(slots[0].as_ref().unwrap().len() * 64 >= plan.slots[0]);
+        arenas.give_back(plan, slots);
+    }
+
+    #[test]
+    fn what_a_large_run_took_goes_back_once_small_runs_follow() {
+        let (small, large) = (plan(1 << 20), plan(10 << 20));
+        let arenas = Arenas::default();
+        run(&arenas, &small);
+        let steady = idle_bytes(&arenas);
+        // Both at the same time, so that both have an arena.
+        let (a, b) = (arenas.take(&large).unwrap(), arenas.take(&small).unwrap());
+        arenas.give_back(&large, a);
+        arenas.give_back(&small, b);
+        assert!(idle_bytes(&arenas) > 10 * (1 << 20));
+        std::thread::sleep(KEEP_TIME + Duration::from_millis(50));
+        run(&arenas, &small);
+        assert_eq!(idle_bytes(&arenas), steady);
+        run(&arenas, &large);
+        (0..KEEP_FOR + 1).for_each(|_| run(&arenas, &small));
+        assert_eq!(idle_bytes(&arenas), steady);
+        arenas.trim();
+        assert_eq!(idle_bytes(&arenas), 0);
+    }
 }

@@ -45,8 +45,9 @@ pub fn run_node(
         return Err(Reason::new(rinfer_graph::Kind::Limit, text));
     }
     let packs = Packs::default();
-    let kernel = ops::compile(&Cx { isa, node, inputs: &refs, outputs: &outputs, packs: &packs })?;
-    run_kernel(&kernel, inputs, &outputs, cx)
+    let limits = cx.limits;
+    let known = Cx { isa, node, inputs: &refs, outputs: &outputs, packs: &packs, limits };
+    run_kernel(&ops::compile(&known)?, inputs, &outputs, cx)
 }
 
 /// Bytes of a tensor of known shape; 0 where the kernel decides.
@@ -91,6 +92,10 @@ pub(crate) fn run_kernel(
 pub(crate) fn view(inputs: &[Option<Value>], outputs: &Facts) -> Result<Vec<Value>, Reason> {
     let input = inputs.first().cloned().flatten().ok_or_else(|| invalid!("input 0 is missing"))?;
     let sizes = outputs.first().and_then(Fact::sizes);
+    if let Some(fact) = outputs.first().filter(|fact| fact.ty.dtype().is_some() && sizes.is_none())
+    {
+        return Err(invalid!("the shape of the output, {fact}, is not known"));
+    }
     Ok(vec![match (input, sizes) {
         (Value::Tensor(t), Some(sizes)) => Value::Tensor(t.reshaped(&sizes)?),
         (Value::Text(s), Some(sizes)) => Value::Text(s.reshaped(&sizes)?),

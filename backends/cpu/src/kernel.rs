@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use rinfer_graph::backend::RunCx;
-use rinfer_graph::{DType, Fact, Facts, Node, Reason, Tensor, Value, ValueId, invalid};
+use rinfer_graph::{DType, Fact, Facts, Limits, Node, Reason, Tensor, Value, ValueId, invalid};
 
 use crate::simd::Isa;
 
@@ -100,6 +100,8 @@ pub struct Cx<'a> {
     pub outputs: &'a Facts,
     /// Packed weights, shared by all plans.
     pub packs: &'a Packs,
+    /// What the model may ask for.
+    pub limits: &'a Limits,
 }
 
 impl<'a> Cx<'a> {

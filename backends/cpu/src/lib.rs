@@ -18,5 +18,6 @@ pub mod pool;
 mod program;
 pub mod quant;
 pub mod simd;
+mod stop;
 
 pub use program::CpuBackend;

@@ -8,13 +8,18 @@
 //! item costs.
 
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use rinfer_graph::Reason;
+
+use crate::stop::{self, checkpoint};
 
 /// Work worth handing to another thread, in nanoseconds.
 const PIECE_NS: usize = 20_000;
 /// Pieces per thread: more than one, for one thread may be slower than another.
 const PIECES: usize = 4;
+/// How long a thread works before it looks again whether the run is to stop.
+const LOOK: Duration = Duration::from_micros(500);
 
 /// A set of threads that runs whatever is computed inside [`Pool::install`].
 #[derive(Clone, Debug)]
@@ -117,9 +122,14 @@ pub fn join<A: Send, B: Send>(
     a: impl FnOnce() -> A + Send,
     b: impl FnOnce() -> B + Send,
 ) -> (A, B) {
+    checkpoint();
     #[cfg(feature = "threads")]
     if threads() > 1 {
-        return rayon::join(a, b);
+        // Whichever thread does the second half stops when this one is to.
+        return match stop::current() {
+            None => rayon::join(a, || stop::under(None, b)),
+            stop => rayon::join(a, || stop::under(stop, b)),
+        };
     }
     (a(), b())
 }
@@ -211,21 +221,55 @@ pub fn split<W: Split>(work: W, n: usize, grain: usize, f: impl Fn(usize, W) + S
         1 => 1,
         t => (n / grain.max(1)).clamp(1, t.saturating_mul(PIECES)),
     };
-    halve(work, 0..n, pieces, &f);
+    halve(work, 0..n, (pieces, grain), &f);
 }
 
-fn halve<W: Split>(work: W, items: Range<usize>, pieces: usize, f: &(impl Fn(usize, W) + Sync)) {
+fn halve<W: Split>(
+    work: W,
+    items: Range<usize>,
+    (pieces, grain): (usize, usize),
+    f: &(impl Fn(usize, W) + Sync),
+) {
     if pieces <= 1 || items.len() <= 1 {
-        if !items.is_empty() {
-            f(items.start, work);
-        }
-        return;
+        return piece(work, items, grain, f);
     }
     let left = pieces / 2;
     let at = (items.len() as u128 * left as u128 / pieces as u128) as usize;
     let mid = items.start + at;
     let (a, b) = work.split(at);
-    join(|| halve(a, items.start..mid, left, f), || halve(b, mid..items.end, pieces - left, f));
+    let right = pieces - left;
+    join(
+        || halve(a, items.start..mid, (left, grain), f),
+        || halve(b, mid..items.end, (right, grain), f),
+    );
+}
+
+/// One piece on this thread: at once if nothing can stop it, else in steps that grow until one
+/// takes as long as a look at the clock is worth.
+fn piece<W: Split>(
+    mut work: W,
+    mut items: Range<usize>,
+    grain: usize,
+    f: &(impl Fn(usize, W) + Sync),
+) {
+    if stop::current().is_some() {
+        let mut step = grain.max(1);
+        while items.len() > step {
+            checkpoint();
+            let began = Instant::now();
+            let (now, later) = work.split(step);
+            f(items.start, now);
+            work = later;
+            items.start += step;
+            if began.elapsed() < LOOK {
+                step = step.saturating_mul(2);
+            }
+        }
+        checkpoint();
+    }
+    if !items.is_empty() {
+        f(items.start, work);
+    }
 }
 
 /// `f(i)` for every `i` in `0..n`.

@@ -5,7 +5,7 @@
 //! step has its kernel, its sources and its slots. A slot is one buffer, used again as soon as the
 //! value in it is dead; an output may overwrite an input that dies with the step.
 
-use rinfer_graph::backend::NodeError;
+use rinfer_graph::backend::{NodeError, RunCx};
 use rinfer_graph::ops::Inputs;
 use rinfer_graph::shape::Sizes;
 use rinfer_graph::tensor::size_in_bytes;
@@ -83,6 +83,13 @@ pub(crate) struct Plan {
     pub slot_of: Vec<Option<usize>>,
 }
 
+impl Plan {
+    /// Bytes that a run of it takes.
+    pub fn bytes(&self) -> usize {
+        self.slots.iter().fold(self.outputs, |sum, &n| sum.saturating_add(n))
+    }
+}
+
 /// Bytes of one constant, and of all, that a plan may compute ahead from shapes alone.
 const FIXED_VALUE: usize = 1 << 20;
 const FIXED_TOTAL: usize = 16 << 20;
@@ -92,6 +99,7 @@ const CONTENT: usize = 4096;
 /// Makes a plan.
 pub(crate) struct Planner<'a> {
     nodes: &'a Nodes,
+    cx: &'a RunCx<'a>,
     /// What is known of each value; weights and fixed values are constants.
     facts: Vec<Option<Fact>>,
     /// Whether the value is made in this plan, so that its content is not at hand.
@@ -104,7 +112,12 @@ pub(crate) struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     /// `facts` are those of the values that exist before node `start` runs.
-    pub fn new(nodes: &'a Nodes, start: usize, facts: Vec<Option<Fact>>) -> Planner<'a> {
+    pub fn new(
+        nodes: &'a Nodes,
+        start: usize,
+        facts: Vec<Option<Fact>>,
+        cx: &'a RunCx<'a>,
+    ) -> Planner<'a> {
         let n = facts.len();
         let plan = Plan {
             steps: Vec::new(),
@@ -119,6 +132,7 @@ impl<'a> Planner<'a> {
         };
         Planner {
             nodes,
+            cx,
             facts,
             made: vec![false; n],
             fixed_at: vec![None; n],
@@ -209,6 +223,8 @@ impl<'a> Planner<'a> {
         if self.fix(node, &outputs) {
             return Ok(());
         }
+        // Kernels are compiled for sizes that fit: tables they make are no larger than tensors.
+        self.cx.check_outputs(&outputs)?;
         let inputs = self.inputs(node);
         let cx = Cx {
             isa: self.nodes.isa,
@@ -216,6 +232,7 @@ impl<'a> Planner<'a> {
             inputs: &inputs,
             outputs: &outputs,
             packs: &self.nodes.packs,
+            limits: self.cx.limits,
         };
         let kernel = ops::compile(&cx)?;
         drop(inputs);
@@ -264,8 +281,7 @@ impl<'a> Planner<'a> {
             outputs.iter().filter_map(Fact::value).collect()
         } else {
             let values: Vec<_> = inputs.iter().map(|f| f.and_then(Fact::value)).collect();
-            let cx = rinfer_graph::backend::RunCx::unbounded();
-            match run_node(self.nodes.isa, self.nodes.node(node), &values, FIXED_VALUE, &cx) {
+            match run_node(self.nodes.isa, self.nodes.node(node), &values, FIXED_VALUE, self.cx) {
                 Ok(values) => values,
                 // The step itself will say what is wrong, when it runs.
                 Err(_) => return false,
@@ -340,7 +356,7 @@ fn is_planned(outputs: &Facts) -> bool {
 }
 
 /// Bytes of a tensor of known shape.
-fn bytes_of(fact: &Fact) -> Option<usize> {
+pub(crate) fn bytes_of(fact: &Fact) -> Option<usize> {
     match (&fact.ty, &fact.shape) {
         (Type::Tensor(dtype), Some(shape)) if shape.iter().all(|d| matches!(d, Dim::N(_))) => {
             size_in_bytes(*dtype, &fact.sizes()?).ok()

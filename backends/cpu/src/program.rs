@@ -15,8 +15,9 @@ use crate::arena::Arenas;
 use crate::kernel::{Args, Cx, Packs, Run};
 use crate::ops;
 use crate::par::{self, Pool};
-use crate::plan::{Place, Plan, Planner, ShapeKey, Source, Step};
+use crate::plan::{Place, Plan, Planner, ShapeKey, Source, Step, bytes_of};
 use crate::simd::Isa;
+use crate::stop::{self, Stop};
 
 /// The number of a value inside a program.
 pub(crate) type Local = usize;
@@ -204,8 +205,14 @@ impl Nodes {
                 return;
             }
             let outputs = node.outputs.iter().map(|&v| region.graph.fact(v).clone()).collect();
-            let cx =
-                Cx { isa: self.isa, node, inputs: &facts, outputs: &outputs, packs: &self.packs };
+            let cx = Cx {
+                isa: self.isa,
+                node,
+                inputs: &facts,
+                outputs: &outputs,
+                packs: &self.packs,
+                limits: RunCx::unbounded().limits,
+            };
             let bytes = facts.iter().filter_map(|f| Some(f.as_ref()?.tensor()?.byte_len())).sum();
             match ops::prepack(&cx) {
                 Ok(()) => (region.progress)(bytes),
@@ -255,7 +262,14 @@ impl CpuProgram {
             .collect()
     }
 
-    fn plan(&self, start: usize, env: &Env) -> Result<Arc<Plan>, NodeError> {
+    /// Bytes of the values that earlier plans of this run made.
+    fn held(&self, env: &Env) -> usize {
+        let given = &self.nodes.program_inputs;
+        let made = env.iter().enumerate().filter(|(l, _)| !given.contains(l));
+        made.filter_map(|(_, v)| Some(v.as_ref()?.byte_len())).sum()
+    }
+
+    fn plan(&self, start: usize, env: &Env, cx: &RunCx<'_>) -> Result<Arc<Plan>, NodeError> {
         let key = (start, self.shape_key(start, env));
         let lock = || self.plans.lock().unwrap_or_else(|e| e.into_inner());
         let fits = |plan: &&Arc<Plan>| {
@@ -268,8 +282,8 @@ impl CpuProgram {
             let shape = shape.as_ref().map(|s| s.iter().map(|&n| n.into()).collect());
             (*l, Fact { ty: ty.clone(), shape, known: None })
         }));
-        let plan = Planner::new(&self.nodes, start, facts).run(&|l| env[l].clone())?;
-        let plan = Arc::new(plan);
+        let planner = Planner::new(&self.nodes, start, facts, cx);
+        let plan = Arc::new(planner.run(&|l| env[l].clone())?);
         let mut plans = lock();
         while plans.oldest.len() >= PLANS {
             if let Some(old) = plans.oldest.pop_front() {
@@ -291,12 +305,10 @@ impl CpuProgram {
         }
         let mut start = 0;
         while start < self.nodes.len() {
-            let plan = self.plan(start, &env)?;
-            let bytes = plan.slots.iter().sum::<usize>().saturating_add(plan.outputs);
-            if bytes > cx.memory {
-                let text = format!("the run would take {bytes} bytes, the limit is {}", cx.memory);
-                return Err(Reason::new(Kind::Limit, text).into());
-            }
+            let plan = stop::run(cx, || Ok(self.plan(start, &env, cx)))??;
+            let held = self.held(&env);
+            cx.check_memory(plan.bytes().saturating_add(held))?;
+            let cx = &RunCx { memory: cx.memory - held - plan.bytes(), ..*cx };
             self.spare.allow(plan.outputs);
             let mut slots = self.arenas.take(&plan)?;
             let result = self.run_plan(&plan, &mut env, &mut slots, cx);
@@ -334,7 +346,8 @@ impl CpuProgram {
             let id = self.nodes.id(step.node);
             cx.check().map_err(|reason| reason.at(id))?;
             let start = cx.profile.map(|_| Instant::now());
-            let made = self.run_step(plan, step, env, slots, cx).map_err(|reason| reason.at(id))?;
+            let made = stop::run(cx, || self.run_step(plan, step, env, slots, cx));
+            let made = made.map_err(|reason| reason.at(id))?;
             if let (Some(profile), Some(start)) = (cx.profile, start) {
                 let event = self.event(plan, step, env, &made, start);
                 profile.node(&event);
@@ -362,7 +375,7 @@ impl CpuProgram {
             Run::View => return crate::eval::view(&self.values(plan, step, env), &step.facts),
             Run::Values(run) => {
                 let made = run(&self.values(plan, step, env), cx)?;
-                return check_made(step, made);
+                return check_made(step, made, cx);
             }
         };
         let mut outputs = SmallVec::<[Tensor; 2]>::new();
@@ -462,7 +475,7 @@ fn recycle(value: Option<Value>, slot: Option<usize>, slots: &mut [Option<Buffer
 }
 
 /// What a kernel made by itself, held against what inference promised: plans rely on it.
-fn check_made(step: &Step, made: Vec<Value>) -> Result<Vec<Value>, Reason> {
+fn check_made(step: &Step, made: Vec<Value>, cx: &RunCx<'_>) -> Result<Vec<Value>, Reason> {
     if made.len() < step.outputs.len() {
         return Err(invalid!(
             "{} outputs were made, {} are needed",
@@ -477,6 +490,7 @@ fn check_made(step: &Step, made: Vec<Value>) -> Result<Vec<Value>, Reason> {
         if !wrapped && !fact.compatible(&found) {
             return Err(invalid!("the operator made {found} where {fact} was inferred"));
         }
+        cx.check_made(value, bytes_of(fact).unwrap_or(0))?;
     }
     Ok(made)
 }
@@ -491,14 +505,19 @@ impl Program for CpuProgram {
             )
             .into());
         }
-        self.pool.install(|| self.execute(inputs, cx))
+        self.pool.install(|| stop::under(Stop::of(cx), || self.execute(inputs, cx)))
+    }
+
+    fn trim(&self) {
+        self.arenas.trim();
+        self.spare.clear();
     }
 
     fn memory(&self, inputs: &[Fact]) -> Result<Memory, NodeError> {
         let facts = self.nodes.facts(
             self.nodes.program_inputs.iter().copied().zip(inputs.iter().cloned().map(Fact::forget)),
         );
-        let plan = Planner::new(&self.nodes, 0, facts).run(&|_| None)?;
+        let plan = Planner::new(&self.nodes, 0, facts, &RunCx::unbounded()).run(&|_| None)?;
         Ok(Memory {
             weights: self.nodes.weight_bytes(),
             arena: plan.slots.iter().sum(),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use rinfer_onnx_proto as pb;
 
 use super::attrs::Attrs;
+use super::census;
 use super::external::{ExternalData, NoExternalData};
 use super::model::{Model, Port};
 use super::node::{NodeCx, Outputs};
 use super::order::sorted;
 use super::tensors;
 use crate::ops::{Custom, CustomOp, table};
-use crate::{Fact, Graph, Kind, Limits, Reason, ValueId, invalid, unsupported};
+use crate::{Fact, Graph, Limits, Reason, ValueId, invalid, unsupported};
 
 /// Why a model cannot be imported.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -83,10 +84,11 @@ impl Default for ImportOptions<'_> {
 pub fn import(bytes: bytes::Bytes, options: &ImportOptions<'_>) -> Result<Model, ImportError> {
     let limit = options.limits.model_bytes;
     if bytes.len() > limit {
-        let text = format!("the model has {} bytes, the limit is {limit}", bytes.len());
-        return Err(ImportError::Model(Reason::new(Kind::Limit, text)));
+        let asked = format!("{} bytes", bytes.len());
+        return Err(ImportError::Model(Reason::over("a model file", asked, limit)));
     }
     let proto = pb::decode(bytes)?;
+    census::check(&proto, options.limits).map_err(ImportError::Model)?;
     let mut importer = Importer::new(&proto, options).map_err(ImportError::Model)?;
     let result = importer.model(&proto);
     result.map_err(|reason| match importer.failed.take() {
@@ -138,7 +140,6 @@ struct Importer<'a> {
     frames: Vec<Frame>,
     scopes: Vec<Scope>,
     nodes: usize,
-    function_depth: usize,
     failed: Option<(String, String)>,
 }
 
@@ -150,9 +151,6 @@ pub(super) fn opset_map(imports: &[pb::OperatorSetIdProto]) -> HashMap<&str, i64
 pub(super) fn canonical(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
 }
-
-/// Functions inside functions, and bodies inside bodies, no deeper than this.
-const FUNCTION_DEPTH: usize = 64;
 
 impl<'a> Importer<'a> {
     fn new(
@@ -171,7 +169,6 @@ impl<'a> Importer<'a> {
             frames: vec![Frame::default()],
             scopes: vec![Scope::default()],
             nodes: 0,
-            function_depth: 0,
             failed: None,
         })
     }
@@ -283,9 +280,7 @@ impl<'a> Importer<'a> {
     fn check_rank(&self, fact: &Fact) -> Result<(), Reason> {
         let limit = self.options.limits.rank;
         match fact.rank() {
-            Some(rank) if rank > limit => {
-                Err(Reason::new(Kind::Limit, format!("rank {rank} is over the limit of {limit}")))
-            }
+            Some(rank) if rank > limit => Err(Reason::over("a rank", rank, limit)),
             _ => Ok(()),
         }
     }
@@ -448,12 +443,6 @@ impl<'a> Importer<'a> {
         inputs: &[Option<ValueId>],
         outputs: usize,
     ) -> Result<Outputs, Reason> {
-        self.function_depth += 1;
-        if self.function_depth > FUNCTION_DEPTH {
-            let text =
-                format!("functions are nested more than {FUNCTION_DEPTH} deep, or call themselves");
-            return Err(Reason::new(Kind::Limit, text));
-        }
         if inputs.len() > function.input.len() || outputs > function.output.len() {
             return Err(invalid!(
                 "{} inputs and {outputs} outputs for a function with {} and {}",
@@ -483,7 +472,6 @@ impl<'a> Importer<'a> {
         });
         self.opsets.pop();
         self.scopes.pop();
-        self.function_depth -= 1;
         made
     }
 }
@@ -510,8 +498,7 @@ impl Build for Importer<'_> {
     ) -> Result<(Graph, Vec<ValueId>), Reason> {
         let limit = self.options.limits.subgraph_depth;
         if self.frames.len() > limit {
-            let text = format!("subgraphs are nested deeper than the limit of {limit}");
-            return Err(Reason::new(Kind::Limit, text));
+            return Err(Reason::over("a depth of subgraphs", self.frames.len(), limit));
         }
         let scope = Scope {
             parent: Some(self.scopes.len() - 1),
@@ -534,7 +521,7 @@ impl Build for Importer<'_> {
         self.nodes += 1;
         let limit = self.options.limits.nodes;
         if self.nodes > limit {
-            return Err(Reason::new(Kind::Limit, format!("the model has more than {limit} nodes")));
+            return Err(Reason::over("a number of nodes", self.nodes, limit));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The border to ONNX: the only module that knows protobuf.
 
 mod attrs;
+mod census;
 mod export;
 pub mod external;
 mod import;

@@ -44,7 +44,12 @@ impl Reshape {
             if self.allowzero && wanted.iter().any(|d| d.is(0)) {
                 return Err(invalid!("0 and -1 together in {} with allowzero", show(wanted)));
             }
+            if overflows(&out) {
+                return Err(mismatch());
+            }
             out[i] = quotient(input, &out).ok_or_else(mismatch)?;
+        } else if overflows(&out) {
+            return Err(mismatch());
         } else if let (Some(a), Some(b)) = (product(input), product(&out))
             && a != b
         {
@@ -165,6 +170,11 @@ fn product(dims: &[Dim]) -> Option<i64> {
         return Some(0);
     }
     dims.iter().try_fold(1i64, |n, d| n.checked_mul(d.value()?))
+}
+
+/// Whether sizes that are all numbers make more elements than can be counted.
+fn overflows(dims: &[Dim]) -> bool {
+    dims.iter().all(|d| d.value().is_some()) && product(dims).is_none()
 }
 
 /// `∏ a / ∏ b`, equal sizes cancelled; `None` if it certainly leaves a remainder.

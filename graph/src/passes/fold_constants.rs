@@ -5,8 +5,9 @@
 //! elements (the Shape of static sizes) needs no evaluation. Captures that are constants move
 //! into their bodies.
 //!
-//! Random operators are left alone, and so is what would take too much memory: one value, all of
-//! them together, or more than a share of what the constants take already (`Options::growth`).
+//! Random operators are left alone, and so is what would take too much time ([`WORK`]) or memory:
+//! one value, all of them together, or more than a share of what the constants take already
+//! (`Options::growth`).
 
 use std::sync::Arc;
 
@@ -14,6 +15,9 @@ use super::Cx;
 use crate::fact::Known;
 use crate::verify::{body_inputs, captures_start};
 use crate::{Fact, Graph, InputIds, Node, NodeId, Op, Value, ValueId};
+
+/// Multiply–accumulate steps that folding one graph may take: about a second of one core.
+pub(super) const WORK: u64 = 1 << 33;
 
 pub(super) fn run(graph: &mut Graph, cx: &Cx<'_>) -> usize {
     let mut fold = Fold { uses: graph.use_counts(), cx, changes: 0, order: Vec::new() };
@@ -80,6 +84,10 @@ impl Fold<'_> {
         if matches!(node.op, Op::DequantizeLinear(_)) && known.is_none_or(|n| n > 4096) {
             return None;
         }
+        // A model must not spend at load what only a run may be asked for.
+        let work = crate::cost::at_most(graph, node);
+        let left = &self.cx.work_left;
+        left.set(left.get().checked_sub(work)?);
         let values = self.cx.eval.eval(graph, id, &inputs).ok()?;
         let made = values.iter().try_fold(0usize, |n, v| n.checked_add(v.byte_len()))?;
         let outputs = node.outputs.clone();

@@ -189,6 +189,8 @@ pub struct Cx<'a> {
     pub options: &'a Options<'a>,
     /// Bytes that constant folding may still make.
     pub fold_left: Cell<usize>,
+    /// Multiply–accumulate steps that constant folding may still take.
+    pub work_left: Cell<u64>,
     /// Bytes by which constant folding may still enlarge the constants.
     pub growth_left: Cell<usize>,
 }
@@ -221,6 +223,7 @@ pub fn run_passes(
         eval,
         options,
         fold_left: Cell::new(options.limits.fold_total),
+        work_left: Cell::new(fold_constants::WORK),
         growth_left: Cell::new((pays as f64 * options.growth) as usize),
     };
     let runs = |p: &&Pass| p.level <= options.level && !options.disabled.contains(&p.name);

@@ -84,15 +84,66 @@ pub struct EngineArgs {
     /// Threads of the CPU backend; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// Use the strict limits for models of strangers
-    #[arg(long)]
-    pub untrusted: bool,
+    /// What the model may ask for.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Stop a run after this many seconds
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<f64>,
     /// Leave the graph as it is in the file
     #[arg(long)]
     pub no_optimize: bool,
+}
+
+/// What a model may ask for. Sizes in bytes may end in K, M or G.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Use the strict limits for models of strangers, and read files instead of mapping them
+    #[arg(long)]
+    pub untrusted: bool,
+    /// Memory of a session: weights, intermediate values and outputs
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_memory: Option<usize>,
+    /// Size of one tensor
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_tensor: Option<usize>,
+    /// Size of the model file, external data apart
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_model: Option<usize>,
+    /// Nodes after inlining functions
+    #[arg(long, value_name = "N")]
+    pub max_nodes: Option<usize>,
+    /// How deep bodies of If, Loop and Scan may be nested
+    #[arg(long, value_name = "N")]
+    pub max_depth: Option<usize>,
+    /// Axes of a tensor
+    #[arg(long, value_name = "N")]
+    pub max_rank: Option<usize>,
+    /// Iterations of one Loop
+    #[arg(long, value_name = "N")]
+    pub max_iterations: Option<u64>,
+    /// What constant folding may make in all
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_folded: Option<usize>,
+    /// Text in one tensor of strings
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_strings: Option<usize>,
+    /// Size of one compiled regular expression
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub max_regex: Option<usize>,
+    /// Pixels of one decoded image
+    #[arg(long, value_name = "N")]
+    pub max_pixels: Option<usize>,
+}
+
+/// `1000`, `64K`, `16M`, `2G`.
+fn bytes(text: &str) -> Result<usize, String> {
+    let units = [('K', 10), ('M', 20), ('G', 30)];
+    let found = units.iter().find_map(|(c, shift)| Some((text.strip_suffix(*c)?, *shift)));
+    let (digits, shift) = found.unwrap_or((text, 0));
+    let n: usize = digits.parse().map_err(|_| format!("{text} is no number of bytes"))?;
+    n.checked_mul(1 << shift).ok_or_else(|| format!("{text} is more than any memory"))
 }
 
 /// What a model is given.
@@ -208,9 +259,9 @@ pub struct InspectArgs {
     /// The size of a symbolic dimension
     #[arg(long = "dim", value_name = "NAME=N")]
     pub dims: Vec<String>,
-    /// Use the strict limits for models of strangers
-    #[arg(long)]
-    pub untrusted: bool,
+    /// What the model may ask for.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Print the graph as text: as in the file, or optimized
     #[arg(long, value_name = "WHICH")]
     pub graph: Option<GraphChoice>,
@@ -241,9 +292,9 @@ pub struct BenchArgs {
     /// Threads of the CPU backend; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
-    /// Use the strict limits for models of strangers
-    #[arg(long)]
-    pub untrusted: bool,
+    /// What the model may ask for.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Seconds of runs before measuring
     #[arg(long, value_name = "SECONDS", default_value_t = 0.5)]
     pub warmup: f64,
@@ -320,9 +371,9 @@ pub struct OptimizeArgs {
     /// What the check is given.
     #[command(flatten)]
     pub input: InputArgs,
-    /// Use the strict limits for models of strangers
-    #[arg(long)]
-    pub untrusted: bool,
+    /// What the model may ask for.
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 /// `rinfer ops`

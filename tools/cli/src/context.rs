@@ -10,7 +10,7 @@ use rinfer::{
     CancelToken, Device, Limits, LoadOptions, Model, RunOptions, Session, SessionBuilder,
 };
 
-use crate::args::{BackendChoice, EngineArgs, PrintArgs};
+use crate::args::{BackendChoice, EngineArgs, LimitArgs, PrintArgs};
 use crate::failure::{Code, Failure, Result};
 
 /// Cancelled by Ctrl-C.
@@ -36,8 +36,23 @@ pub fn say(print: &PrintArgs, text: impl std::fmt::Display) {
 }
 
 /// The limits that the flags ask for.
-pub fn limits(untrusted: bool) -> Limits {
-    if untrusted { Limits::untrusted() } else { Limits::trusted() }
+pub fn limits(args: &LimitArgs) -> Limits {
+    let base = if args.untrusted { Limits::untrusted() } else { Limits::trusted() };
+    Limits {
+        model_bytes: args.max_model.unwrap_or(base.model_bytes),
+        subgraph_depth: args.max_depth.unwrap_or(base.subgraph_depth),
+        nodes: args.max_nodes.unwrap_or(base.nodes),
+        rank: args.max_rank.unwrap_or(base.rank),
+        tensor_bytes: args.max_tensor.unwrap_or(base.tensor_bytes),
+        memory: args.max_memory.unwrap_or(base.memory),
+        fold_value: args.max_folded.unwrap_or(base.fold_value).min(base.fold_value),
+        fold_total: args.max_folded.unwrap_or(base.fold_total),
+        loop_iterations: args.max_iterations.unwrap_or(base.loop_iterations),
+        string_bytes: args.max_strings.unwrap_or(base.string_bytes),
+        regex_bytes: args.max_regex.unwrap_or(base.regex_bytes),
+        image_pixels: args.max_pixels.unwrap_or(base.image_pixels),
+        ..base
+    }
 }
 
 /// `NAME=N` pairs.
@@ -52,8 +67,8 @@ pub fn parse_dims(dims: &[String]) -> Result<Vec<(String, usize)>> {
 }
 
 /// Reads a model.
-pub fn open(path: &Path, untrusted: bool, dims: &[(String, usize)]) -> Result<Model> {
-    let mut options = LoadOptions::new().limits(limits(untrusted));
+pub fn open(path: &Path, args: &LimitArgs, dims: &[(String, usize)]) -> Result<Model> {
+    let mut options = LoadOptions::new().limits(limits(args)).mmap(!args.untrusted);
     for (name, n) in dims {
         options = options.dim(name, *n);
     }
@@ -61,11 +76,11 @@ pub fn open(path: &Path, untrusted: bool, dims: &[(String, usize)]) -> Result<Mo
 }
 
 /// `Err` if a symbol that `--dim` names does not occur in the model as it is in the file.
-pub fn check_dims(path: &Path, untrusted: bool, dims: &[(String, usize)]) -> Result<()> {
+pub fn check_dims(path: &Path, args: &LimitArgs, dims: &[(String, usize)]) -> Result<()> {
     if dims.is_empty() {
         return Ok(());
     }
-    let model = open(path, untrusted, &[])?;
+    let model = open(path, args, &[])?;
     let ports = model.inputs().iter();
     let symbols = ports.flat_map(|p| p.shape.iter().flatten());
     let mut symbols: Vec<String> =
@@ -124,7 +139,7 @@ pub fn session(
         .device(device)
         .threads(engine.threads)
         .optimize(!engine.no_optimize)
-        .limits(limits(engine.untrusted))
+        .limits(limits(&engine.limits))
         .on_progress(move |bytes| seen.inc(bytes as u64));
     let session = settings(builder).build(model).map_err(|e| Failure::load(path, e));
     bar.finish_and_clear();

@@ -24,6 +24,7 @@ use crate::math::Activation;
 use crate::par;
 use crate::pool::with_scratch;
 use crate::simd::{F32s, Isa, MatMut, Simd};
+use crate::stop::checkpoint;
 pub(crate) use pack::{PanelPlan, Panels};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -448,6 +449,7 @@ crate::simd_fn! {
             let k1 = k.min(k0 + steps);
             let mut p0 = rows.start;
             while p0 < rows.end {
+                checkpoint();
                 let p1 = rows.end.min(p0 + together);
                 for q in cols.clone() {
                     let (panel, lanes) = (b.steps(q, k0..k1), b.plan().lanes(q));

@@ -7,6 +7,7 @@ use super::{Bias, Gemm, PIECE_READ, Strided, THIN, Write};
 use crate::par;
 use crate::pool::with_scratch;
 use crate::simd::{F32s, Isa, MatMut, Simd};
+use crate::stop::checkpoint;
 
 /// Columns of which the sums stay in L1.
 const COLUMNS: usize = 512;
@@ -86,6 +87,7 @@ crate::simd_fn! {
         let mut sums = Sums([[0.0; COLUMNS + 16]; THIN]);
         let mut j = 0;
         while j < n {
+            checkpoint();
             let mut c = c.block(0, m, j, COLUMNS.min(n - j));
             for i in 0..m {
                 for (at, y) in c.row(i).iter().enumerate() {
@@ -193,11 +195,17 @@ crate::simd_fn! {
         let mut j = 0;
         if const { S::REGISTERS >= 32 } {
             while j + 4 <= n {
+                if j % 64 == 0 {
+                    checkpoint();
+                }
                 dots::<S, 4>(s, t, c, col0, j);
                 j += 4;
             }
         }
         while j + 2 <= n {
+            if j % 64 == 0 {
+                checkpoint();
+            }
             dots::<S, 2>(s, t, c, col0, j);
             j += 2;
         }

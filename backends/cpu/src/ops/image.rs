@@ -7,6 +7,8 @@ use crate::kernel::Kernel;
 
 /// Bytes that a decoder may take, unless the run allows fewer.
 const MOST_BYTES: usize = 1 << 30;
+/// Bytes that a decoder takes for a pixel: red, green, blue and opacity of 16 bits each.
+const PIXEL: usize = 8;
 
 pub(super) fn compile(op: &ImageDecoder) -> Result<Kernel, Reason> {
     let format = op.format;
@@ -16,7 +18,8 @@ pub(super) fn compile(op: &ImageDecoder) -> Result<Kernel, Reason> {
         if x.dtype() != DType::U8 {
             return Err(invalid!("a file of {} instead of bytes", x.dtype()));
         }
-        let y = match decode(x.as_slice::<u8>(), cx.memory.min(MOST_BYTES)) {
+        let most = cx.limits.image_pixels.saturating_mul(PIXEL).min(cx.memory).min(MOST_BYTES);
+        let y = match decode(x.as_slice::<u8>(), most) {
             Ok(pixels) => channels(&pixels, format)?,
             Err(reason) if reason.kind == Kind::Invalid => {
                 Tensor::try_zeros(DType::U8, &[0, 0, format.channels()])?

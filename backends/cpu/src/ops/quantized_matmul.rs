@@ -52,7 +52,7 @@ mod tests {
         let op = QuantizedMatMul { trans_b, activation: Some(Activation::Relu) };
         let inputs: Vec<Option<Value>> = inputs.into_iter().map(|t| t.map(Value::from)).collect();
         let run = |isa| run_opt(isa, op.clone(), &inputs, 1).unwrap();
-        Isa::available().into_iter().map(run).flatten().collect()
+        Isa::available().into_iter().flat_map(run).collect()
     }
 
     #[test]

@@ -7,9 +7,6 @@ use rinfer_graph::{Bool, DType, Kind, Reason, Strings, Tensor, Value, invalid, u
 
 use crate::kernel::{Cx, Kernel};
 
-/// Bytes that a compiled regular expression may take.
-const REGEX_BYTES: usize = 4 << 20;
-
 pub(super) fn compile(op: &StringOp, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     match op.clone() {
         StringOp::Concat => {
@@ -37,7 +34,7 @@ pub(super) fn compile(op: &StringOp, cx: &Cx<'_>) -> Result<Kernel, Reason> {
             split(text(inputs, 0)?, &delimiter, most.unwrap_or(usize::MAX), cx)
         })),
         StringOp::FullMatch { pattern } => {
-            let regex = full_match(&pattern)?;
+            let regex = full_match(&pattern, cx.limits.regex_bytes)?;
             Ok(Kernel::values(move |inputs, cx| {
                 let x = text(inputs, 0)?;
                 let mut y = Tensor::try_zeros(DType::Bool, x.shape())?;
@@ -148,12 +145,17 @@ fn split_white(s: &str, most: usize) -> Vec<String> {
 }
 
 /// The regular expression that matches a whole string.
-fn full_match(pattern: &str) -> Result<Regex, Reason> {
+fn full_match(pattern: &str, limit: usize) -> Result<Regex, Reason> {
     RegexBuilder::new(&format!(r"\A(?:{})\z", from_re2(pattern)?))
-        .size_limit(REGEX_BYTES)
+        .size_limit(limit)
         .octal(true)
         .build()
-        .map_err(|e| invalid!("the pattern {pattern:?} is not understood: {e}"))
+        .map_err(|e| match e {
+            regex::Error::CompiledTooBig(_) => {
+                Reason::over("a regular expression", "more bytes when compiled", limit)
+            }
+            e => invalid!("the pattern {pattern:?} is not understood: {e}"),
+        })
 }
 
 /// RE2's syntax in that of the crate `regex`: classes like `\w` are of ASCII letters only, and in
@@ -229,7 +231,7 @@ mod tests {
     }
 
     fn matches(pattern: &str, s: &str) -> bool {
-        full_match(pattern).unwrap().is_match(s)
+        full_match(pattern, 1 << 20).unwrap().is_match(s)
     }
 
     #[test]
@@ -289,7 +291,7 @@ mod tests {
 
     #[test]
     fn patterns_that_would_take_too_much_are_refused() {
-        assert!(full_match(r"(\pL{1000}){1000}").is_err());
-        assert!(full_match("(").is_err() && full_match("\\").is_err());
+        assert!(full_match(r"(\pL{1000}){1000}", 1 << 20).is_err());
+        assert!(full_match("(", 99).is_err() && full_match("\\", 99).is_err());
     }
 }

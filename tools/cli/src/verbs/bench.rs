@@ -80,8 +80,8 @@ fn case(
     let model = match model {
         Some(model) => model,
         None => {
-            context::check_dims(path, args.untrusted, &dims)?;
-            let model = context::open(path, args.untrusted, &dims)?;
+            context::check_dims(path, &args.limits, &dims)?;
+            let model = context::open(path, &args.limits, &dims)?;
             match (batch, batch_symbol(&model)) {
                 (Some(batch), Some(symbol)) => dims.push((symbol, batch)),
                 (Some(batch), None) if batch != 1 => {
@@ -91,7 +91,7 @@ fn case(
                 }
                 _ => {}
             }
-            context::open(path, args.untrusted, &dims)?
+            context::open(path, &args.limits, &dims)?
         }
     };
     let quiet = PrintArgs { quiet: true, ..print.clone() };
@@ -103,7 +103,7 @@ fn case(
         backend,
         device: None,
         threads: args.threads,
-        untrusted: args.untrusted,
+        limits: args.limits.clone(),
         timeout: None,
         no_optimize: args.no_optimize,
     };

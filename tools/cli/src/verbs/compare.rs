@@ -17,8 +17,8 @@ use crate::table::Table;
 /// Compares the outputs, or every value that both have by name; exit code 1 if one differs.
 pub fn compare(args: &CompareArgs, print: &PrintArgs) -> Result<()> {
     let dims = context::parse_dims(&args.input.dims)?;
-    context::check_dims(&args.a, args.engine.untrusted, &dims)?;
-    let open = |path: &Path| context::open(path, args.engine.untrusted, &dims);
+    context::check_dims(&args.a, &args.engine.limits, &dims)?;
+    let open = |path: &Path| context::open(path, &args.engine.limits, &dims);
     let path_b = args.b.as_ref().unwrap_or(&args.a);
     let model_a = open(&args.a)?;
     let model_b = open(path_b)?;

@@ -69,7 +69,8 @@ fn show_gpus() {
         let mut can: Vec<String> = [("f16", gpu.f16), ("timestamps", gpu.timestamps)]
             .into_iter()
             .chain([("int8 dot", gpu.int8_dot)])
-            .filter_map(|(name, has)| has.then(|| name.to_string()))
+            .filter(|(_, has)| *has)
+            .map(|(name, _)| name.to_string())
             .collect();
         if gpu.subgroups {
             can.push(format!("subgroups of {least} to {most}"));

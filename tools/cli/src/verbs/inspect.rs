@@ -22,8 +22,8 @@ struct Constants {
 /// Shows a model's inputs, outputs, operators, size and memory plan.
 pub fn inspect(args: &InspectArgs, print: &PrintArgs) -> Result<()> {
     let dims = context::parse_dims(&args.dims)?;
-    context::check_dims(&args.model, args.untrusted, &dims)?;
-    let model = context::open(&args.model, args.untrusted, &dims)?;
+    context::check_dims(&args.model, &args.limits, &dims)?;
+    let model = context::open(&args.model, &args.limits, &dims)?;
     if args.graph == Some(GraphChoice::File) {
         print!("{:#}", model.graph());
         return Ok(());

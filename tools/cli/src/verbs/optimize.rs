@@ -17,8 +17,8 @@ pub fn optimize(args: &OptimizeArgs, print: &PrintArgs) -> Result<()> {
         return Err(Failure::usage(text));
     }
     let dims = context::parse_dims(&args.input.dims)?;
-    context::check_dims(&args.model, args.untrusted, &dims)?;
-    let mut model = context::open(&args.model, args.untrusted, &dims)?;
+    context::check_dims(&args.model, &args.limits, &dims)?;
+    let mut model = context::open(&args.model, &args.limits, &dims)?;
     let before = std::fs::metadata(&args.model).map_or(0, |m| m.len()) as usize;
     let nodes_before = model.graph().order().len();
     model.optimize().map_err(|e| Failure::load(&args.model, e))?;
@@ -76,7 +76,7 @@ fn check(args: &OptimizeArgs, dims: &[(String, usize)], print: &PrintArgs) -> Re
 }
 
 fn compared(args: &OptimizeArgs, dims: &[(String, usize)], print: &PrintArgs) -> Result<()> {
-    let model = context::open(&args.model, args.untrusted, dims)?;
+    let model = context::open(&args.model, &args.limits, dims)?;
     let given = inputs::gather(&args.model, &model, &args.input, print)?;
     let options = context::run_options(None)?;
     let run = |model: Model, optimize: bool| {

@@ -19,8 +19,8 @@ use crate::table::Table;
 /// Runs a model once.
 pub fn run(args: &RunArgs, print: &PrintArgs) -> Result<()> {
     let dims = context::parse_dims(&args.input.dims)?;
-    context::check_dims(&args.model, args.engine.untrusted, &dims)?;
-    let model = context::open(&args.model, args.engine.untrusted, &dims)?;
+    context::check_dims(&args.model, &args.engine.limits, &dims)?;
+    let model = context::open(&args.model, &args.engine.limits, &dims)?;
     let given = inputs::gather(&args.model, &model, &args.input, print)?;
     let picked = args.outputs.clone();
     let session = context::session(&args.model, model, &args.engine, print, |builder| {

@@ -27,7 +27,7 @@ pub fn test(args: &TestArgs, print: &PrintArgs) -> Result<()> {
                 .device(device.clone())
                 .threads(args.engine.threads)
                 .optimize(!args.engine.no_optimize)
-                .limits(context::limits(args.engine.untrusted));
+                .limits(context::limits(&args.engine.limits));
             let outcome = folder::run_with(&dir, args.tolerance.into(), builder, &options);
             if !to_stdout && (!print.quiet || outcome != Outcome::Pass) {
                 println!("{}: {} {}", dir.display(), outcome.class(), outcome.why());
