@@ -2,6 +2,9 @@
 
 mod agree;
 mod contrib;
+mod determinism;
+mod hostile;
+mod limits;
 mod matrix;
 mod models;
 mod onnx_node;

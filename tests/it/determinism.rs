@@ -1,0 +1,117 @@
+//! The same inputs give the same bits: from run to run and thread to thread.
+
+use std::path::{Path, PathBuf};
+
+use rinfer::{Session, Tensor, Value};
+use rinfer_tests::hostile::valid;
+
+fn model(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(name).join("model.onnx")
+}
+
+fn digits(from: usize, batch: usize) -> Tensor {
+    let pixels: Vec<f32> = (64 * from..64 * (from + batch)).map(|i| (i * 7 % 17) as f32).collect();
+    Tensor::from_slice(&[batch, 1, 8, 8], &pixels)
+}
+
+fn image() -> Tensor {
+    let x: Vec<f32> = (0..3 * 240 * 320).map(|i| (i * 31 % 255) as f32 / 255.0 - 0.5).collect();
+    Tensor::from_slice(&[1, 3, 240, 320], &x)
+}
+
+/// FNV-1a over the bytes of tensors.
+fn hash(values: &[Value]) -> u64 {
+    let mut h = 0xcbf2_9ce4_8422_2325u64;
+    for value in values {
+        for byte in value.as_tensor().unwrap().as_bytes() {
+            h = (h ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+    h
+}
+
+#[test]
+fn sixty_four_threads_on_one_session_agree_bit_for_bit() {
+    let runs: usize = std::env::var("RINFER_RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    let session = Session::load(model("digits")).unwrap();
+    let alone: Vec<_> = (1..5).map(|b| session.run([("image", digits(b, b))]).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for t in 0..64 {
+            let (session, alone) = (&session, &alone);
+            scope.spawn(move || {
+                for i in 0..runs {
+                    let b = 1 + (t + i) % 4;
+                    let made = session.run([("image", digits(b, b))]).unwrap();
+                    assert_eq!(made, alone[b - 1]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn sessions_come_and_go_while_others_run() {
+    let file = std::fs::read(model("digits")).unwrap();
+    let expected = Session::builder().load_bytes(file.clone()).unwrap();
+    let expected = expected.run([("image", digits(0, 3))]).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    let session = Session::builder().threads(2).load_bytes(file.clone()).unwrap();
+                    assert_eq!(session.run([("image", digits(0, 3))]).unwrap(), expected);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_bits() {
+    let run = |threads, name: &str, input: &str, x: Tensor| {
+        let session = Session::builder().threads(threads).load(model(name)).unwrap();
+        let first = session.run([(input, x.clone())]).unwrap();
+        assert_eq!(session.run([(input, x)]).unwrap(), first, "run to run");
+        first
+    };
+    for (name, input, x) in
+        [("digits", "image", digits(0, 33)), ("ultraface-rfb-320", "input", image())]
+    {
+        let one = run(1, name, input, x.clone());
+        for threads in [2, 3, 5, 8] {
+            assert_eq!(run(threads, name, input, x.clone()), one, "{name}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn reproducible_sessions_give_the_bits_of_every_other_machine() {
+    let run = |name: &str, input: &str, x: Tensor| {
+        let session = Session::builder().reproducible(true).load(model(name)).unwrap();
+        assert_eq!(session.isa(), "scalar");
+        hash(&session.run([(input, x)]).unwrap())
+    };
+    let found = [run("digits", "image", digits(0, 5)), run("ultraface-rfb-320", "input", image())];
+    assert_eq!(found, GOLDEN, "{found:#x?}");
+}
+
+/// Hashes of outputs; they change only when kernels are meant to round differently.
+const GOLDEN: [u64; 2] = [0xf1d1_80c0_63a7_7b54, 0xf3f8_dfc7_9fe7_35dc];
+
+#[test]
+fn small_models_give_the_same_bits_on_any_number_of_threads() {
+    for (name, file) in valid::models() {
+        let run = |threads| {
+            let session = Session::builder().threads(threads).load_bytes(file.clone()).unwrap();
+            let filled = |port: &rinfer::Port| {
+                let sizes: Vec<usize> =
+                    port.shape.iter().flatten().map(|d| d.size().unwrap_or(2)).collect();
+                let n: usize = sizes.iter().product();
+                let x: Vec<f32> = (0..n).map(|i| (i as f32 * 0.7).sin()).collect();
+                (port.name.clone(), Tensor::from_slice(&sizes, &x))
+            };
+            session.run(session.inputs().iter().map(filled).collect::<Vec<_>>()).unwrap()
+        };
+        assert_eq!(run(1), run(3), "{name}");
+    }
+}
