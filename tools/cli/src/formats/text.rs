@@ -109,9 +109,14 @@ mod tests {
             "post_processor": null, "decoder": null,
             "model": {"type": "WordLevel", "vocab": {"[PAD]": 0, "a": 1, "good": 2, "day": 3,
                       "?": 4}, "unk_token": "?"}}"#;
-        let path = std::env::temp_dir().join(format!("tokenizer{}.json", std::process::id()));
-        std::fs::write(&path, json).unwrap();
-        path
+        // Written once: tests run at the same time.
+        static FILE: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
+        let write = || {
+            let path = std::env::temp_dir().join(format!("tokenizer{}.json", std::process::id()));
+            std::fs::write(&path, json).unwrap();
+            path
+        };
+        FILE.get_or_init(write).clone()
     }
 
     fn ids(input: &str, sizes: &[Option<usize>]) -> Result<(Vec<usize>, Vec<i64>), String> {
