@@ -119,17 +119,7 @@ mod tests {
     use std::time::Duration;
 
     fn plan(bytes: usize) -> Plan {
-        Plan {
-            steps: Vec::new(),
-            fixed: Vec::new(),
-            constants: Vec::new(),
-            slots: vec![bytes],
-            unshared: bytes,
-            outputs: 0,
-            end: 0,
-            relied: Vec::new(),
-            slot_of: Vec::new(),
-        }
+        Plan { slots: vec![bytes], unshared: bytes, ..Plan::default() }
     }
 
     fn idle_bytes(arenas: &Arenas) -> usize {

@@ -5,6 +5,8 @@
 //! step has its kernel, its sources and its slots. A slot is one buffer, used again as soon as the
 //! value in it is dead; an output may overwrite an input that dies with the step.
 
+use std::sync::atomic::AtomicBool;
+
 use rinfer_graph::backend::{NodeError, RunCx};
 use rinfer_graph::ops::Inputs;
 use rinfer_graph::shape::Sizes;
@@ -14,8 +16,8 @@ use smallvec::SmallVec;
 
 use crate::eval::run_node;
 use crate::kernel::{Cx, Kernel, Run};
-use crate::ops;
 use crate::program::{Local, Nodes};
+use crate::{ops, plan_turned};
 
 /// Where a step's input comes from.
 pub(crate) enum Source {
@@ -55,6 +57,8 @@ pub(crate) struct Step {
     /// Outputs with their shapes; for a kernel that makes its own, only which they are.
     pub outputs: SmallVec<[Out; 1]>,
     pub facts: Facts,
+    /// Multiply–accumulate steps of its products.
+    pub macs: u64,
     /// Values that nobody reads after this step.
     pub dead: SmallVec<[Local; 2]>,
 }
@@ -63,6 +67,7 @@ pub(crate) struct Step {
 pub(crate) type ShapeKey = Vec<(Local, Type, Option<Sizes>)>;
 
 /// What the program does from one node up to another, for given shapes.
+#[derive(Default)]
 pub(crate) struct Plan {
     pub steps: Vec<Step>,
     /// Tensors that depend on shapes only, by [`Source::Fixed`].
@@ -81,6 +86,8 @@ pub(crate) struct Plan {
     pub relied: Vec<(Local, Value)>,
     /// The slot that each value lives in.
     pub slot_of: Vec<Option<usize>>,
+    /// Whether its last run was over before another thread would have been awake.
+    pub quick: AtomicBool,
 }
 
 impl Plan {
@@ -119,17 +126,7 @@ impl<'a> Planner<'a> {
         cx: &'a RunCx<'a>,
     ) -> Planner<'a> {
         let n = facts.len();
-        let plan = Plan {
-            steps: Vec::new(),
-            fixed: Vec::new(),
-            constants: Vec::new(),
-            slots: Vec::new(),
-            unshared: 0,
-            outputs: 0,
-            end: start,
-            relied: Vec::new(),
-            slot_of: vec![None; n],
-        };
+        let plan = Plan { end: start, slot_of: vec![None; n], ..Plan::default() };
         Planner {
             nodes,
             cx,
@@ -161,6 +158,7 @@ impl<'a> Planner<'a> {
                 break;
             }
         }
+        plan_turned::fold(self.nodes, &self.facts, self.cx.limits, &mut self.plan);
         self.place();
         Ok(self.plan)
     }
@@ -235,6 +233,7 @@ impl<'a> Planner<'a> {
             limits: self.cx.limits,
         };
         let kernel = ops::compile(&cx)?;
+        let macs = rinfer_graph::cost::op_macs(&cx.node.op, &inputs, outputs.first());
         drop(inputs);
         let sources = self.nodes.inputs(node).iter().map(|l| l.map(|l| self.source(l))).collect();
         let mut outs = SmallVec::new();
@@ -251,7 +250,15 @@ impl<'a> Planner<'a> {
             self.made[local] = true;
         }
         let (dead, facts) = (SmallVec::new(), outputs);
-        self.plan.steps.push(Step { node, kernel, inputs: sources, outputs: outs, facts, dead });
+        self.plan.steps.push(Step {
+            node,
+            kernel,
+            inputs: sources,
+            outputs: outs,
+            facts,
+            macs,
+            dead,
+        });
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! A region of a graph made ready to run: packed weights, plans by shape, reused memory.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rinfer_graph::backend::{Backend, Memory, NodeError, NodeEvent, Program, Region, RunCx};
 use rinfer_graph::tensor::{Buffer, Spare};
@@ -241,6 +242,15 @@ struct CpuProgram {
     spare: Arc<Spare>,
 }
 
+/// A plan that takes no longer is not worth waking other threads for: that takes about as long.
+const QUICK: Duration = Duration::from_micros(50);
+
+/// Does `f` on the threads of `pool`, so that what stops the run stops it.
+fn on<R: Send>(pool: &Pool, cx: &RunCx<'_>, f: impl FnOnce() -> R + Send) -> R {
+    let stop = Stop::of(cx);
+    pool.install(|| stop::under(stop, f))
+}
+
 /// Plans by where they start and the shapes that they were made for.
 #[derive(Default)]
 struct Plans {
@@ -283,7 +293,8 @@ impl CpuProgram {
             (*l, Fact { ty: ty.clone(), shape, known: None })
         }));
         let planner = Planner::new(&self.nodes, start, facts, cx);
-        let plan = Arc::new(planner.run(&|l| env[l].clone())?);
+        let make = || stop::run(cx, || Ok(planner.run(&|l| env[l].clone())));
+        let plan = Arc::new(on(&self.pool, cx, make)??);
         let mut plans = lock();
         while plans.oldest.len() >= PLANS {
             if let Some(old) = plans.oldest.pop_front() {
@@ -305,18 +316,34 @@ impl CpuProgram {
         }
         let mut start = 0;
         while start < self.nodes.len() {
-            let plan = stop::run(cx, || Ok(self.plan(start, &env, cx)))??;
+            let plan = self.plan(start, &env, cx)?;
             let held = self.held(&env);
             cx.check_memory(plan.bytes().saturating_add(held))?;
             let cx = &RunCx { memory: cx.memory - held - plan.bytes(), ..*cx };
             self.spare.allow(plan.outputs);
             let mut slots = self.arenas.take(&plan)?;
-            let result = self.run_plan(&plan, &mut env, &mut slots, cx);
+            let result = self.timed(&plan, &mut env, &mut slots, cx);
             self.arenas.give_back(&plan, slots);
             result?;
             start = plan.end;
         }
         self.collect(env)
+    }
+
+    /// Runs a plan on all threads, or on the caller's alone if it was quick the last time.
+    fn timed(
+        &self,
+        plan: &Plan,
+        env: &mut Env,
+        slots: &mut [Option<Buffer>],
+        cx: &RunCx<'_>,
+    ) -> Result<(), NodeError> {
+        let serial = Pool::serial();
+        let pool = if plan.quick.load(Ordering::Relaxed) { &serial } else { &self.pool };
+        let start = Instant::now();
+        let result = on(pool, cx, || self.run_plan(plan, env, slots, cx));
+        plan.quick.store(start.elapsed() < QUICK, Ordering::Relaxed);
+        result
     }
 
     /// The program's outputs; one that is a constant or an input is handed out as it is.
@@ -445,12 +472,7 @@ impl CpuProgram {
         let end = Instant::now();
         let node = self.nodes.node(step.node);
         let show = |v: &Value| Fact::of_value(v).forget().to_string();
-        let given = self.values(plan, step, env);
-        let facts: Vec<_> =
-            given.iter().map(|v| v.as_ref().map(|v| Fact::of_value(v).forget())).collect();
-        let facts: Vec<Option<&Fact>> = facts.iter().map(Option::as_ref).collect();
-        let macs = rinfer_graph::cost::op_macs(&node.op, &facts, step.facts.first());
-        let inputs: Vec<Value> = given.into_iter().flatten().collect();
+        let inputs: Vec<Value> = self.values(plan, step, env).into_iter().flatten().collect();
         NodeEvent {
             name: &node.name,
             op: node.op.name(),
@@ -460,7 +482,7 @@ impl CpuProgram {
             inputs: inputs.iter().map(show).collect(),
             outputs: made.iter().map(show).collect(),
             bytes: inputs.iter().chain(made).map(Value::byte_len).sum(),
-            macs,
+            macs: step.macs,
         }
     }
 }
@@ -505,7 +527,7 @@ impl Program for CpuProgram {
             )
             .into());
         }
-        self.pool.install(|| stop::under(Stop::of(cx), || self.execute(inputs, cx)))
+        self.execute(inputs, cx)
     }
 
     fn trim(&self) {

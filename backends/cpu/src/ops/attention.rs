@@ -14,6 +14,10 @@ use crate::kernel::{Args, Cx, Kernel, limit};
 use crate::pool::with_scratch;
 use crate::simd::Isa;
 
+/// Which of q, k, v and y are laid out [batch, position, head, element] in memory, although their
+/// shape says [batch, head, position, element].
+pub(crate) type Turned = [bool; 4];
+
 /// An attention whose sizes are settled.
 pub(super) struct Settled {
     pub isa: Isa,
@@ -22,15 +26,25 @@ pub(super) struct Settled {
     pub scale: f32,
     /// Steps and keys of the mask.
     pub mask: Option<([usize; 3], usize)>,
+    pub turned: Turned,
 }
 
 pub(super) fn compile(op: &Attention, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    compile_turned(op, cx, [false; 4])
+}
+
+/// As [`compile`], for operands of rank 4 that nobody has transposed.
+pub(crate) fn compile_turned(
+    op: &Attention,
+    cx: &Cx<'_>,
+    turned: Turned,
+) -> Result<Kernel, Reason> {
     let past = cx.opt(4).map(|_| cx.sizes(4)).transpose()?;
     let sizes = op.sizes([&cx.sizes(0)?, &cx.sizes(1)?, &cx.sizes(2)?], past.as_deref())?;
     let mask = cx.opt(3).map(|_| cx.sizes(3)).transpose()?;
     let mask = mask.map(|mask| mask_strides(&mask, &sizes)).transpose()?;
     let scale = op.scale.unwrap_or(1.0 / (sizes.head as f32).sqrt());
-    let settled = Settled { isa: cx.isa, op: op.clone(), sizes, scale, mask };
+    let settled = Settled { isa: cx.isa, op: op.clone(), sizes, scale, mask, turned };
     let in_f32 = |i: usize| {
         let dtype = cx.opt(i).map(|fact| fact.dtype()).transpose()?;
         Ok(!matches!(dtype, Some(DType::F64)))
@@ -103,12 +117,15 @@ impl Settled {
         };
         let (q, k, v) = (self.wide(inputs.input(0)?)?, self.wide(k)?, self.wide(v)?);
         let sinks = inputs.opt(8).map(|sinks| self.wide(sinks)).transpose()?;
+        // With a past, keys and values are read from where they were joined to it.
         let kv_side = self.sizes.kv_side_by_side && inputs.opt(4).is_none();
+        let [turned_q, turned_k, turned_v, _] = self.turned;
+        let sides = [self.sizes.side_by_side || turned_q, kv_side || turned_k, kv_side || turned_v];
         let job = Job {
             lens: &lens,
             starts: &starts,
             sinks: sinks.as_deref().unwrap_or_default(),
-            ..self.job([&q, &k, &v], kv_side, data)
+            ..self.job([&q, &k, &v], sides, data)
         };
         if first.dtype() == DType::F32 {
             return job.run(self.isa, inputs.cx, first.as_mut_slice());
@@ -120,8 +137,8 @@ impl Settled {
         .map_err(limit)?
     }
 
-    /// The kernel's work on operands in f32; `kv_side`: heads of K and V lie side by side.
-    fn job<'a>(&self, [q, k, v]: [&'a [f32]; 3], kv_side: bool, mask: MaskData<'a>) -> Job<'a> {
+    /// The kernel's work on operands in f32; `sides`: whose heads lie side by side.
+    fn job<'a>(&self, [q, k, v]: [&'a [f32]; 3], sides: [bool; 3], mask: MaskData<'a>) -> Job<'a> {
         let s = &self.sizes;
         let vectors = |data, heads, len, size, side| Vectors {
             data,
@@ -136,10 +153,10 @@ impl Settled {
             keys: s.keys(),
             head: s.head,
             v_head: s.v_head,
-            q: vectors(q, s.q_heads, s.queries, s.head, s.side_by_side),
-            k: vectors(k, s.kv_heads, s.keys(), s.head, kv_side),
-            v: vectors(v, s.kv_heads, s.keys(), s.v_head, kv_side),
-            side_by_side: s.side_by_side,
+            q: vectors(q, s.q_heads, s.queries, s.head, sides[0]),
+            k: vectors(k, s.kv_heads, s.keys(), s.head, sides[1]),
+            v: vectors(v, s.kv_heads, s.keys(), s.v_head, sides[2]),
+            side_by_side: s.side_by_side || self.turned[3],
             scale: self.scale,
             softcap: self.op.softcap,
             mask: Mask { data: mask, steps, keys },

@@ -1,7 +1,7 @@
 //! One file per operator, named as in `rinfer_graph::ops`: how it runs on this backend.
 
 mod arg;
-mod attention;
+pub(crate) mod attention;
 mod attention_plain;
 mod batch_norm;
 mod binary;
