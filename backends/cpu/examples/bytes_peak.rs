@@ -4,9 +4,13 @@
 use rinfer_cpu::dots_dispatch;
 use rinfer_cpu::gemm::bytes::{Bias, ByteGemm, Codes, Matrix, PackedBytes, Per, Side, Sums, Zero};
 use rinfer_cpu::par::Pool;
+use rinfer_cpu::peak::rate;
 use rinfer_cpu::simd::{Bytes, Dots, I32s, Simd};
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::Duration;
+
+/// How long each rate is measured.
+const TIME: Duration = Duration::from_millis(330);
 
 /// `n` products into each of 12 vectors: no loads, no waiting.
 #[inline(always)]
@@ -27,22 +31,9 @@ fn dots<D: Dots>(d: D, n: usize, x: i32) -> i32 {
     sum.reduce_add()
 }
 
-/// `work` per nanosecond: the best of the runs of a third of a second.
-fn rate(work: f64, mut f: impl FnMut()) -> f64 {
-    f();
-    let mut best = 0.0f64;
-    let begin = Instant::now();
-    while begin.elapsed().as_secs_f64() < 0.33 {
-        let start = Instant::now();
-        f();
-        best = best.max(work / start.elapsed().as_nanos() as f64);
-    }
-    best
-}
-
 fn peak(bytes: Bytes) -> f64 {
     let n = 20_000;
-    rate((2 * 12 * n * bytes.lanes() * bytes.step()) as f64, || {
+    rate((2 * 12 * n * bytes.lanes() * bytes.step()) as f64, TIME, || {
         let x = black_box(0x0506_0708);
         black_box(dots_dispatch!(bytes, d => dots(d, n, x)));
     })
@@ -70,9 +61,9 @@ fn measure(bytes: Bytes, pool: &Pool, (m, n, k): (usize, usize, usize), peak: f6
     };
     print!("  {m:5} x {n:5} x {k:5}");
     for (name, codes) in [("sums", false), ("codes", true)] {
-        let rate = rate(ops, || pool.install(|| run(codes)));
-        let share = 100.0 * rate / (peak * pool.threads() as f64);
-        print!("   {name} {rate:6.1} GOP/s {share:3.0} %");
+        let speed = rate(ops, TIME, || pool.install(|| run(codes)));
+        let share = 100.0 * speed / (peak * pool.threads() as f64);
+        print!("   {name} {speed:6.1} GOP/s {share:3.0} %");
     }
     println!();
 }

@@ -6,48 +6,12 @@
 //! do not fit the caches: as the layers of a model follow each other.
 use rinfer_cpu::gemm::{Gemm, Lhs, PackedB, Rhs, Strided};
 use rinfer_cpu::par::Pool;
-use rinfer_cpu::simd::{F32s, Isa};
-use rinfer_cpu::simd_fn;
-use std::hint::black_box;
-use std::time::Instant;
+use rinfer_cpu::peak::{gflops, rate};
+use rinfer_cpu::simd::Isa;
+use std::time::Duration;
 
-simd_fn! {
-    /// `n` multiply-adds on each of 12 vectors: no loads, no waiting.
-    fn multiply_adds(s: S, n: usize, x: f32) -> f32 {
-        let (b, c) = (s.splat(x), s.splat(0.5));
-        let mut acc = [s.splat(1.0); 12];
-        for _ in 0..n {
-            for i in 0..12 {
-                acc[i] = acc[i].mul_add(b, c);
-            }
-        }
-        let mut sum = acc[0];
-        for v in &acc[1..] {
-            sum = sum + *v;
-        }
-        sum.reduce_add()
-    }
-}
-
-/// `work` per nanosecond: the best of the runs of a third of a second.
-fn rate(work: f64, mut f: impl FnMut()) -> f64 {
-    f();
-    let mut best = 0.0f64;
-    let begin = Instant::now();
-    while begin.elapsed().as_secs_f64() < 0.33 {
-        let start = Instant::now();
-        f();
-        best = best.max(work / start.elapsed().as_nanos() as f64);
-    }
-    best
-}
-
-fn peak(isa: Isa) -> f64 {
-    let n = 20_000;
-    rate((2 * 12 * n * isa.lanes()) as f64, || {
-        black_box(multiply_adds(isa, n, black_box(0.5)));
-    })
-}
+/// How long each product is measured.
+const TIME: Duration = Duration::from_millis(330);
 
 fn measure(isa: Isa, pool: &Pool, (m, n, k): (usize, usize, usize), peak: f64) {
     let a: Vec<f32> = (0..m * k).map(|i| (i % 17) as f32).collect();
@@ -64,12 +28,12 @@ fn measure(isa: Isa, pool: &Pool, (m, n, k): (usize, usize, usize), peak: f64) {
         ("plain", Rhs::Plain(right)),
         ("turned", Rhs::Plain(turned)),
     ] {
-        let rate = rate(flops, || {
+        let speed = rate(flops, TIME, || {
             pool.install(|| Gemm::new((m, n, k), left, b).run(isa, &mut c, n).expect("sizes"));
         });
-        let share = 100.0 * rate / (peak * pool.threads() as f64);
-        let bytes = rate / flops * (4 * k * n) as f64;
-        print!("   {name} {rate:6.1} GFLOP/s {share:3.0} % {bytes:5.1} GB/s");
+        let share = 100.0 * speed / (peak * pool.threads() as f64);
+        let bytes = speed / flops * (4 * k * n) as f64;
+        print!("   {name} {speed:6.1} GFLOP/s {share:3.0} % {bytes:5.1} GB/s");
     }
     println!();
 }
@@ -88,13 +52,13 @@ fn layers(isa: Isa, pool: &Pool, (m, n, k): (usize, usize, usize), peak: f64) {
     let left = Lhs::Plain(Strided::rows(&a, k));
     let flops = (2 * m * n * k) as f64;
     let mut turn = weights.iter().cycle();
-    let rate = rate(flops, || {
+    let speed = rate(flops, TIME, || {
         let b = Rhs::Packed(turn.next().expect("endless"));
         pool.install(|| Gemm::new((m, n, k), left, b).run(isa, &mut c, n).expect("sizes"));
     });
-    let share = 100.0 * rate / (peak * pool.threads() as f64);
-    let bytes = rate / flops * (4 * k * n) as f64;
-    println!("  {m:5} x {n:5} x {k:5} {rate:6.1} GFLOP/s {share:3.0} % {bytes:5.1} GB/s");
+    let share = 100.0 * speed / (peak * pool.threads() as f64);
+    let bytes = speed / flops * (4 * k * n) as f64;
+    println!("  {m:5} x {n:5} x {k:5} {speed:6.1} GFLOP/s {share:3.0} % {bytes:5.1} GB/s");
 }
 
 fn main() {
@@ -107,7 +71,7 @@ fn main() {
     };
     let threads = |n: &usize| !args.iter().any(|a| a.parse().is_ok_and(|a: usize| a != *n));
     for isa in Isa::available().into_iter().filter(wanted) {
-        let peak = peak(isa);
+        let peak = gflops(isa);
         println!("{}: peak {peak:.1} GFLOP/s", isa.name());
         for threads in [1, 2].into_iter().filter(threads) {
             let pool = Pool::new(threads).expect("threads");

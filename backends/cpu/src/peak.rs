@@ -20,34 +20,48 @@ const FAR: usize = 48 << 20;
 /// Multiply-adds in a row, and sums at a time: enough of both to hide how long one takes.
 const STEPS: usize = 200_000;
 const SUMS: usize = 12;
+/// How long each rate is measured.
+const TIME: Duration = Duration::from_millis(100);
 
 /// Measures for a fifth of a second on the threads of the pool that is installed.
 ///
 /// # Errors
 /// There is no memory for what is read.
 pub fn measure(isa: Isa) -> Result<Peak, String> {
-    let threads = par::threads();
-    let each = |f: &(dyn Fn(usize) + Sync)| par::for_each_index(threads, 1, f);
-    let flops = (2 * STEPS * SUMS * isa.lanes() * threads) as f64;
-    let gflops = best(flops, || {
-        each(&|_| {
-            black_box(multiply_adds(isa, STEPS, black_box(0.5)));
-        });
-    });
-    let far = crate::pool::Buffer::zeroed::<f32>(FAR)?;
-    let (far, part) = (far.as_slice::<f32>(), FAR / threads);
-    let gbytes = best((4 * part * threads) as f64, || {
-        each(&|i| {
-            black_box(sum(isa, &far[i * part..][..part]));
-        });
-    });
-    Ok(Peak { gflops, gbytes })
+    Ok(Peak { gflops: gflops(isa), gbytes: gbytes(isa)? })
 }
 
-/// Work per nanosecond: the best of a tenth of a second.
-fn best(work: f64, f: impl Fn()) -> f64 {
+/// Floating-point operations per nanosecond on the threads of the pool that is installed.
+pub fn gflops(isa: Isa) -> f64 {
+    let threads = par::threads();
+    let flops = (2 * STEPS * SUMS * isa.lanes() * threads) as f64;
+    rate(flops, TIME, || {
+        par::for_each_index(threads, 1, |_| {
+            black_box(multiply_adds(isa, STEPS, black_box(0.5)));
+        });
+    })
+}
+
+/// Bytes read from memory per nanosecond on the threads of the pool that is installed.
+///
+/// # Errors
+/// There is no memory for what is read.
+pub fn gbytes(isa: Isa) -> Result<f64, String> {
+    let threads = par::threads();
+    let far = crate::pool::Buffer::zeroed::<f32>(FAR)?;
+    let (far, part) = (far.as_slice::<f32>(), FAR / threads);
+    Ok(rate((4 * part * threads) as f64, TIME, || {
+        par::for_each_index(threads, 1, |i| {
+            black_box(sum(isa, &far[i * part..][..part]));
+        });
+    }))
+}
+
+/// `work` per nanosecond: the best of the runs of `f` in this time, after one that warms up.
+pub fn rate(work: f64, time: Duration, mut f: impl FnMut()) -> f64 {
+    f();
     let (mut best, begin) = (0.0f64, Instant::now());
-    while begin.elapsed() < Duration::from_millis(100) {
+    while best == 0.0 || begin.elapsed() < time {
         let start = Instant::now();
         f();
         best = best.max(work / start.elapsed().as_nanos().max(1) as f64);
