@@ -1,6 +1,13 @@
-//! How much arithmetic a graph is: multiply–accumulate steps of its products.
+//! How much arithmetic a graph is, in multiply–accumulate steps of its products, and how large.
 
-use crate::{Dim, Fact, Graph, Node, Op};
+use crate::{Dim, Fact, Graph, Node, Op, Tensor};
+
+/// The bytes of all constants, those of bodies of control flow included.
+pub fn weight_bytes(graph: &Graph) -> usize {
+    let constants = graph.values().filter_map(|v| graph.tensor(v)).map(Tensor::byte_len);
+    let bodies = graph.nodes().flat_map(|(_, node)| node.op.bodies());
+    constants.chain(bodies.map(|body| weight_bytes(body))).fold(0, usize::saturating_add)
+}
 
 /// Multiply–accumulate steps of matrix products and convolutions, bodies of control flow counted
 /// once. Sizes that are not known count as 1: give symbolic dimensions sizes for a full count.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rinfer_graph::onnx::{self, CustomOps, ExternalData, ImportOptions, NoExternalData, Port};
 use rinfer_graph::ops::CustomOp;
-use rinfer_graph::{Graph, Limits};
+use rinfer_graph::{Graph, Limits, cost};
 
 use crate::error::{Error, guarded};
 use crate::mmap::{self, Folder, Mapping};
@@ -199,10 +199,9 @@ impl Model {
         onnx::export_external(&self.inner, location, data).map_err(Error::Export)
     }
 
-    /// The bytes of all constants of the graph, bodies not counted.
+    /// The bytes of all constants.
     pub fn weight_bytes(&self) -> usize {
-        let graph = &self.inner.graph;
-        graph.values().filter_map(|v| graph.tensor(v)).map(|t| t.byte_len()).sum()
+        cost::weight_bytes(&self.inner.graph)
     }
 
     /// The inputs that must be given.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rinfer_graph::backend::{Backend, Backends, Memory, RunCx};
 use rinfer_graph::onnx::Port;
 use rinfer_graph::ops::CustomOp;
-use rinfer_graph::{Dim, Fact, Graph, Kind, Limits, Reason, Tensor, Type, Value, ValueId, invalid};
+use rinfer_graph::{Dim, Fact, Graph, Kind, Limits, Reason, Type, Value, cost, invalid};
 
 use crate::error::{Error, guarded};
 use crate::executable::Executable;
@@ -203,7 +203,7 @@ impl SessionBuilder {
         }
         let graph = Arc::new(inner.graph);
         let memory = limits.memory.min(crate::machine::memory());
-        let weights = weight_bytes(&graph);
+        let weights = cost::weight_bytes(&graph);
         if weights > memory {
             let asked = format!("{weights} bytes of weights");
             return Err(Error::Model(Reason::over("memory for a session", asked, memory)));
@@ -524,7 +524,7 @@ impl Session {
 
     /// The constants that the session keeps, in bytes.
     pub fn weight_bytes(&self) -> usize {
-        weight_bytes(&self.graph)
+        cost::weight_bytes(&self.graph)
     }
 
     /// Gives the memory that runs left for later runs back to the system. What a run left unused
@@ -532,13 +532,6 @@ impl Session {
     pub fn trim(&self) {
         self.executable.trim();
     }
-}
-
-fn weight_bytes(graph: &Graph) -> usize {
-    let constant = |v: ValueId| graph.tensor(v).map_or(0, Tensor::byte_len);
-    let own: usize = graph.values().map(constant).fold(0, usize::saturating_add);
-    let bodies = graph.nodes().flat_map(|(_, node)| node.op.bodies());
-    bodies.map(|body| weight_bytes(body)).fold(own, usize::saturating_add)
 }
 
 /// The value as the port needs it, or why it does not fit.
@@ -572,7 +565,7 @@ mod tests {
         fn check<T: Send + Sync>() {}
         check::<Session>();
         check::<Model>();
-        check::<Tensor>();
+        check::<crate::Tensor>();
     }
 
     #[test]
