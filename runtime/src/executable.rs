@@ -182,40 +182,37 @@ impl Executable {
             )
             .into());
         }
-        let mut env: HashMap<ValueId, Value> = graph.inputs().iter().copied().zip(inputs).collect();
+        let mut env = Env::new(graph, inputs);
         for part in &self.parts {
-            // What parts made and later ones read; inputs are the caller's.
-            let made = env.iter().filter(|(v, _)| graph.producer(**v).is_some());
-            let held: usize = made.map(|(_, value)| value.byte_len()).sum();
-            let cx = &RunCx { memory: cx.memory.saturating_sub(held), ..*cx };
+            let cx = &RunCx { memory: cx.memory.saturating_sub(env.held), ..*cx };
             match &part.work {
                 Work::Region { program, inputs, outputs, .. } => {
                     let given = inputs
                         .iter()
-                        .map(|v| read(graph, &mut env, *v, part.dead.contains(v)))
+                        .map(|v| env.read(*v, part.dead.contains(v)))
                         .collect::<Result<_, _>>()?;
                     let made = program.run(given, cx).map_err(|e| Located::new(graph, e))?;
-                    env.extend(outputs.iter().copied().zip(made));
+                    env.put(outputs, made);
                 }
                 Work::Control { node, bodies } => {
                     let n = graph.node(*node);
                     let given = n
                         .inputs
                         .iter()
-                        .map(|v| v.map(|v| read(graph, &mut env, v, false)).transpose())
+                        .map(|v| v.map(|v| env.read(v, false)).transpose())
                         .collect::<Result<_, _>>()?;
                     let made = control::run(&n.op, bodies, given, cx)
                         .map_err(|e| e.inside(graph, *node))?;
-                    env.extend(n.outputs.iter().copied().zip(made));
+                    env.put(&n.outputs, made);
                 }
             }
             for v in &part.dead {
-                env.remove(v);
+                env.take(*v);
             }
         }
         let outputs = graph.outputs();
         let last = |i: usize| !outputs[i + 1..].contains(&outputs[i]);
-        (0..outputs.len()).map(|i| Ok(read(graph, &mut env, outputs[i], last(i))?)).collect()
+        (0..outputs.len()).map(|i| Ok(env.read(outputs[i], last(i))?)).collect()
     }
 
     /// Gives memory that earlier runs left for later ones back to the system.
@@ -262,17 +259,44 @@ impl Executable {
     }
 }
 
-/// A value's content: computed, given, or a constant.
-fn read(
-    graph: &Graph,
-    env: &mut HashMap<ValueId, Value>,
-    v: ValueId,
-    take: bool,
-) -> Result<Value, Reason> {
-    let found = if take { env.remove(&v) } else { env.get(&v).cloned() };
-    found
-        .or_else(|| graph.fact(v).value())
-        .ok_or_else(|| invalid!("value {} does not exist yet", graph.name(v).map_or("", |n| n)))
+/// The values that are alive in a run.
+struct Env<'a> {
+    graph: &'a Graph,
+    values: HashMap<ValueId, Value>,
+    /// Bytes of those that parts made; the graph's inputs are the caller's.
+    held: usize,
+}
+
+impl<'a> Env<'a> {
+    fn new(graph: &'a Graph, inputs: Vec<Value>) -> Env<'a> {
+        let values = graph.inputs().iter().copied().zip(inputs).collect();
+        Env { graph, values, held: 0 }
+    }
+
+    fn put(&mut self, to: &[ValueId], made: Vec<Value>) {
+        for (&v, value) in to.iter().zip(made) {
+            self.held = self.held.saturating_add(value.byte_len());
+            self.values.insert(v, value);
+        }
+    }
+
+    /// The value, which nobody will ask for again.
+    fn take(&mut self, v: ValueId) -> Option<Value> {
+        let value = self.values.remove(&v)?;
+        if self.graph.producer(v).is_some() {
+            self.held = self.held.saturating_sub(value.byte_len());
+        }
+        Some(value)
+    }
+
+    /// A value's content: computed, given, or a constant.
+    fn read(&mut self, v: ValueId, take: bool) -> Result<Value, Reason> {
+        let found = if take { self.take(v) } else { self.values.get(&v).cloned() };
+        let name = || self.graph.name(v).map_or("", |n| n);
+        found
+            .or_else(|| self.graph.fact(v).value())
+            .ok_or_else(|| invalid!("value {} does not exist yet", name()))
+    }
 }
 
 type Group = (Option<Arc<dyn Backend>>, Vec<NodeId>);
