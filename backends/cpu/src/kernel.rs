@@ -168,12 +168,19 @@ impl<'a> Cx<'a> {
 pub struct Packs {
     weights: HashMap<ValueId, Tensor>,
     packed: Mutex<HashMap<(ValueId, TypeId, u64), Arc<dyn Any + Send + Sync>>>,
+    channels_last: bool,
 }
 
 impl Packs {
-    /// Weights by id, nothing packed yet.
-    pub fn new(weights: HashMap<ValueId, Tensor>) -> Packs {
-        Packs { weights, packed: Mutex::default() }
+    /// Weights by id, nothing packed yet; and whether images are kept with their channels side by
+    /// side between convolutions.
+    pub fn new(weights: HashMap<ValueId, Tensor>, channels_last: bool) -> Packs {
+        Packs { weights, channels_last, ..Packs::default() }
+    }
+
+    /// Whether images are kept with their channels side by side between convolutions.
+    pub fn channels_last(&self) -> bool {
+        self.channels_last
     }
 
     /// The weight with this id, if it is one.

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use crate::eval::run_node;
 use crate::kernel::{Cx, Kernel, Run};
 use crate::program::{Local, Nodes};
-use crate::{ops, plan_turned};
+use crate::{ops, plan_last, plan_turned};
 
 /// Where a step's input comes from.
 pub(crate) enum Source {
@@ -59,6 +59,8 @@ pub(crate) struct Step {
     pub facts: Facts,
     /// Multiply–accumulate steps of its products.
     pub macs: u64,
+    /// Whether it only turns an image for its node.
+    pub turns: bool,
     /// Values that nobody reads after this step.
     pub dead: SmallVec<[Local; 2]>,
 }
@@ -159,6 +161,7 @@ impl<'a> Planner<'a> {
             }
         }
         plan_turned::fold(self.nodes, &self.facts, self.cx.limits, &mut self.plan);
+        plan_last::turn(self.nodes, &mut self.facts, self.cx.limits, &mut self.plan);
         self.place();
         Ok(self.plan)
     }
@@ -257,6 +260,7 @@ impl<'a> Planner<'a> {
             outputs: outs,
             facts,
             macs,
+            turns: false,
             dead,
         });
         Ok(())

@@ -17,6 +17,7 @@ use crate::kernel::{Args, Cx, Packs, Run};
 use crate::ops;
 use crate::par::{self, Pool};
 use crate::plan::{Place, Plan, Planner, ShapeKey, Source, Step, bytes_of};
+use crate::plan_last;
 use crate::simd::Isa;
 use crate::stop::{self, Stop};
 
@@ -141,7 +142,9 @@ impl Nodes {
                 }
             }
         }
-        nodes.packs = Packs::new(by_id);
+        let ops = nodes.nodes.iter().map(|(_, node)| node);
+        let channels_last = ops.filter(|node| plan_last::is_core(node, &by_id)).count() >= IMAGES;
+        nodes.packs = Packs::new(by_id, channels_last);
         nodes
     }
 
@@ -190,9 +193,10 @@ impl Nodes {
         facts
     }
 
-    /// Whether node `node` or a later one reads the value, or it is an output.
+    /// Whether node `node` or a later one reads the value, or it is an output. What a plan adds to
+    /// the program's values is read by that plan alone.
     pub fn is_read_from(&self, l: Local, node: usize) -> bool {
-        self.read_until[l] > node
+        self.read_until.get(l).is_some_and(|&until| until > node)
     }
 
     /// Packs every weight, on all threads.
@@ -229,6 +233,9 @@ impl Nodes {
         }
     }
 }
+
+/// Convolutions of images from which on it is worth keeping channels side by side between them.
+const IMAGES: usize = 4;
 
 /// Plans kept for different shapes; beyond that the oldest go.
 const PLANS: usize = 64;
@@ -366,6 +373,7 @@ impl CpuProgram {
         slots: &mut [Option<Buffer>],
         cx: &RunCx<'_>,
     ) -> Result<(), NodeError> {
+        env.resize(env.len().max(plan.slot_of.len()), None);
         for (l, value) in &plan.constants {
             env[*l] = Some(value.clone());
         }
@@ -475,7 +483,7 @@ impl CpuProgram {
         let inputs: Vec<Value> = self.values(plan, step, env).into_iter().flatten().collect();
         NodeEvent {
             name: &node.name,
-            op: node.op.name(),
+            op: if step.turns { "Transpose" } else { node.op.name() },
             backend: "cpu",
             start,
             end,

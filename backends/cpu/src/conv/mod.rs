@@ -6,8 +6,10 @@
 //! definition, and what other types use.
 
 pub mod depthwise;
+mod depthwise_last;
 pub mod geometry;
 pub mod integer;
+pub mod last;
 pub mod patches;
 pub mod reference;
 pub mod source;
@@ -16,6 +18,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod winograd;
+mod winograd_last;
 
 pub use geometry::Geometry;
 

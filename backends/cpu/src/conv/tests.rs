@@ -117,6 +117,92 @@ fn tiles_agree_with_the_plain_loops() {
     }
 }
 
+/// x [n, rows, columns] → [n, columns, rows]
+fn turned(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    let images = x.chunks_exact((rows * columns).max(1));
+    images
+        .flat_map(|x| (0..columns).flat_map(move |c| (0..rows).map(move |r| x[r * columns + c])))
+        .collect()
+}
+
+impl Case {
+    /// With channels side by side, and turned back.
+    fn run_last(&self, isa: Isa) -> Vec<f32> {
+        let g = &self.g;
+        let (c, m, pixels) = (g.group * g.c, g.group * g.m, g.out_len());
+        let weights = last::Weights::pack(isa, g, &self.w).unwrap();
+        let x = turned(&self.x, c, g.in_len());
+        let residual = self.residual.as_ref().map(|r| turned(r, m, pixels));
+        let (bias, activation) = (self.bias.as_deref(), self.activation);
+        let follow = Follow { bias, residual: residual.as_deref(), activation };
+        let mut y = vec![f32::NAN; g.batch * m * pixels];
+        last::run(isa, g, (&x, &weights), &follow, &mut y, &RunCx::unbounded()).unwrap();
+        turned(&y, pixels, m)
+    }
+
+    fn check_last(&self, tolerance: f32) {
+        let (wanted, g) = (self.wanted(), &self.g);
+        let scale = 1.0 + (g.c * g.taps()) as f32 * 0.1;
+        for isa in Isa::available() {
+            let one = self.run_last(isa);
+            for (i, (y, wanted)) in one.iter().zip(&wanted).enumerate() {
+                let off = (y - wanted).abs();
+                assert!(off <= tolerance * scale, "{y} is not {wanted} at {i} of {g:?}");
+            }
+            let pool = Pool::new(2).unwrap();
+            assert_eq!(pool.install(|| self.run_last(isa)), one, "{g:?} on two threads");
+        }
+    }
+}
+
+fn image(r: &mut Random, group: usize) -> Geometry {
+    loop {
+        let g = Geometry::random(r, group);
+        let d = &g.axes[0];
+        if (d.input, d.output, d.kernel, d.before, d.after) == (1, 1, 1, 0, 0) {
+            return g;
+        }
+    }
+}
+
+#[test]
+fn patches_with_channels_side_by_side_agree_with_the_plain_loops() {
+    let mut r = Random::new(5);
+    for i in 0..80 {
+        let mut g = image(&mut r, 1);
+        g.c += 16 * (i % 3);
+        Case::random(&mut r, g).check_last(2e-6);
+    }
+}
+
+#[test]
+fn depthwise_with_channels_side_by_side_agrees_with_the_plain_loops() {
+    let mut r = Random::new(6);
+    for _ in 0..80 {
+        let group = 2 + r.below(40);
+        let mut g = image(&mut r, group);
+        (g.c, g.m) = (1, 1);
+        Case::random(&mut r, g).check_last(2e-6);
+    }
+}
+
+#[test]
+fn tiles_with_channels_side_by_side_agree_with_the_plain_loops() {
+    let mut r = Random::new(7);
+    for _ in 0..25 {
+        let mut span = |input: usize| {
+            let (before, after) = (r.below(3), r.below(3));
+            let output = input + before + after - 2;
+            Span { input, output, kernel: 3, stride: 1, dilation: 1, before, after }
+        };
+        let axes = [span(13), span(21)];
+        let (c, m) = (8 + r.below(20), 8 + r.below(30));
+        let g = Geometry::new(1 + r.below(2), 1, (c, m), &axes).unwrap();
+        assert!(winograd::suits(&g));
+        Case::random(&mut r, g).check_last(8e-6);
+    }
+}
+
 #[test]
 fn the_number_of_threads_changes_no_bit() {
     let mut r = Random::new(4);

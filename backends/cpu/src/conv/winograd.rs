@@ -23,15 +23,15 @@ use crate::pool::with_scratch;
 use crate::simd::{F32s, Isa, MAX_LANES, MatMut, Simd};
 
 /// Outputs along each side of a tile.
-const TILE: usize = 4;
+pub(super) const TILE: usize = 4;
 /// The points at which polynomials are evaluated are 0, ±A, ±B and ∞. Near √½ and √2 the transforms
 /// amplify rounding least, four times less than with 1 and 2; the powers of these are exact.
 const A: f32 = 0.625;
 const B: f32 = 1.5;
 /// Points: the inputs of a tile.
-const POINTS: usize = 36;
+pub(super) const POINTS: usize = 36;
 /// Numbers that V and M of tiles worked on together should take, unless U takes more.
-const TOGETHER: usize = 160 * 1024;
+pub(super) const TOGETHER: usize = 160 * 1024;
 
 /// A convolution by Winograd's algorithm, made ready.
 pub struct Plan {
@@ -50,34 +50,11 @@ pub type Weights = Vec<Vec<PackedA>>;
 
 /// Transforms and packs filters.
 pub fn pack(isa: Isa, group: usize, m: usize, c: usize, w: &[f32]) -> Result<Weights, Reason> {
-    let (a, b) = (f64::from(A), f64::from(B));
-    let (a2, b2) = (a * a, b * b);
-    // Of a point p, its powers over Π (p - q) for the other points q.
-    let powers = |p: f64, n: f64| [1.0 / n, p / n, p * p / n];
-    let (na, nb) = (2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
-    let transform = [
-        powers(0.0, a2 * b2),
-        powers(a, na),
-        powers(-a, na),
-        powers(b, nb),
-        powers(-b, nb),
-        [0.0, 0.0, 1.0],
-    ];
     let len = m * c;
     with_scratch(POINTS * len, |u| {
         let mut groups = Weights::new();
         for i in 0..group {
-            let w = w.get(i * len * 9..(i + 1) * len * 9).unwrap_or_default();
-            for (at, g) in w.as_chunks::<9>().0.iter().enumerate() {
-                for (row, left) in transform.iter().enumerate() {
-                    let half = [0, 1, 2]
-                        .map(|j| (0..3).map(|i| left[i] * f64::from(g[3 * i + j])).sum::<f64>());
-                    for (col, right) in transform.iter().enumerate() {
-                        let sum = (0..3).map(|j| half[j] * right[j]).sum::<f64>();
-                        u[(row * 6 + col) * len + at] = sum as f32;
-                    }
-                }
-            }
+            filters(isa, w.get(i * len * 9..(i + 1) * len * 9).unwrap_or_default(), u);
             let packed = u
                 .chunks_exact(len.max(1))
                 .map(|u| PackedA::pack(isa, m, c, Strided::rows(u, c)).map_err(limit));
@@ -86,6 +63,55 @@ pub fn pack(isa: Isa, group: usize, m: usize, c: usize, w: &[f32]) -> Result<Wei
         Ok(groups)
     })
     .map_err(limit)?
+}
+
+/// Filters transformed at a time.
+const FILTERS: usize = 16;
+
+/// G: for each point its powers 0, 1, 2 over Π (p - q), q the other points.
+fn powers() -> [[f64; 3]; 6] {
+    let (a, b) = (f64::from(A), f64::from(B));
+    let (a2, b2) = (a * a, b * b);
+    let powers = |p: f64, n: f64| [1.0 / n, p / n, p * p / n];
+    let (na, nb) = (2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
+    [
+        powers(0.0, a2 * b2),
+        powers(a, na),
+        powers(-a, na),
+        powers(b, nb),
+        powers(-b, nb),
+        [0.0, 0.0, 1.0],
+    ]
+}
+
+crate::simd_fn! {
+    /// U = G g Gᵀ of every filter of `w` [filters, 9]  →  u [36, filters].
+    pub(super) fn filters(_s: S, w: &[f32], u: &mut [f32]) {
+        let (transform, len) = (powers(), w.len() / 9);
+        for (i, w) in w.chunks(9 * FILTERS).enumerate() {
+            let mut g = [[0.0; FILTERS]; 9];
+            for (f, w) in w.chunks_exact(9).enumerate() {
+                (0..9).for_each(|t| g[t][f] = f64::from(w[t]));
+            }
+            // A sum over one axis of three, for all filters.
+            let sum = |by: &[f64; 3], x: [&[f64; FILTERS]; 3]| {
+                let mut sum = [0.0; FILTERS];
+                for f in 0..FILTERS {
+                    sum[f] = by[0] * x[0][f] + by[1] * x[1][f] + by[2] * x[2][f];
+                }
+                sum
+            };
+            for (row, left) in transform.iter().enumerate() {
+                let half = [0, 1, 2].map(|j| sum(left, [&g[j], &g[3 + j], &g[6 + j]]));
+                for (col, right) in transform.iter().enumerate() {
+                    let sums = sum(right, [&half[0], &half[1], &half[2]]);
+                    let to = (row * 6 + col) * len + i * FILTERS;
+                    let u = &mut u[to..to + w.len() / 9];
+                    u.iter_mut().zip(sums).for_each(|(u, sum)| *u = sum as f32);
+                }
+            }
+        }
+    }
 }
 
 /// Whether tiles are worth their transforms for this convolution.
@@ -213,7 +239,7 @@ impl Plan {
 
 /// At least `n` elements, in an odd number of cache lines: what stands so far apart for each point
 /// does not fall into the same few sets of the cache.
-fn odd_lines(n: usize) -> usize {
+pub(super) fn odd_lines(n: usize) -> usize {
     (n.div_ceil(16) | 1) * 16
 }
 
@@ -350,7 +376,7 @@ crate::simd_fn! {
 
 /// By row the coefficients of Π (x - q), q the points but one; of all points in the last.
 #[inline(always)]
-fn b_transposed<S: Simd>(s: S, d: [S::F32; 6]) -> [S::F32; 6] {
+pub(super) fn b_transposed<S: Simd>(s: S, d: [S::F32; 6]) -> [S::F32; 6] {
     const A2: f32 = A * A;
     const B2: f32 = B * B;
     let (a, b, a2, b2) = (s.splat(A), s.splat(B), s.splat(-A2), s.splat(-B2));
@@ -369,7 +395,7 @@ fn b_transposed<S: Simd>(s: S, d: [S::F32; 6]) -> [S::F32; 6] {
 
 /// By row a power of each point: 0, 1, 2, 3.
 #[inline(always)]
-fn a_transposed<S: Simd>(s: S, m: [S::F32; 6]) -> [S::F32; 4] {
+pub(super) fn a_transposed<S: Simd>(s: S, m: [S::F32; 6]) -> [S::F32; 4] {
     let (a, a2, a3) = (s.splat(A), s.splat(A * A), s.splat(A * A * A));
     let (b, b2, b3) = (s.splat(B), s.splat(B * B), s.splat(B * B * B));
     let (e, f, g, h) = (m[1] + m[2], m[1] - m[2], m[3] + m[4], m[3] - m[4]);

@@ -1,5 +1,6 @@
-//! A right operand that is made as it is needed: a convolution's patches are larger than the image
-//! they come from, so only those columns exist that are being multiplied.
+//! An operand that is made as it is needed: a convolution's patches are larger than the image they
+//! come from, so only those columns of a right operand, or rows of a left one, exist that are being
+//! multiplied.
 
 use std::ops::Range;
 
@@ -13,6 +14,13 @@ pub trait Made: Sync + std::fmt::Debug {
     /// Writes columns `first..first + cols` to `panel`, row after row, `width` elements each; what
     /// stands beyond `cols` may be anything.
     fn panel(&self, isa: Isa, first: usize, cols: usize, width: usize, panel: &mut [f32]);
+}
+
+/// The rows of a left operand, made as they are needed.
+pub trait MadeRows: Sync + std::fmt::Debug {
+    /// Writes as many rows from `first` on as `rows` holds, one after the other, on as many threads
+    /// as there are.
+    fn rows(&self, first: usize, rows: &mut [f32]);
 }
 
 /// The columns in panel `panel` of a right operand with `n` columns, none beyond the last panel,

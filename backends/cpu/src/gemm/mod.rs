@@ -16,7 +16,7 @@ mod thin;
 pub mod tile;
 
 pub use generic::{Number, gemm_generic};
-pub use made::Made;
+pub use made::{Made, MadeRows};
 pub(crate) use made::{panel_lanes, panels_len, run_panels};
 pub use pack::{Layout, Left, Packed, PackedA, PackedB, Right, Side, Strided};
 
@@ -43,6 +43,9 @@ const OWN: usize = 128 * 1024;
 const PIECE_FLOPS: usize = 1_500_000;
 /// Elements of B worth handing to another thread.
 const PIECE_READ: usize = 100_000;
+/// Elements of B that are read again for each panel of A, for they stay in L2: whole rows of C are
+/// then written one after the other.
+const NEAR: usize = 48 * 1024;
 /// Most rows for which B is read as it lies in memory.
 const THIN: usize = 8;
 
@@ -53,6 +56,8 @@ pub enum Lhs<'a> {
     Plain(Strided<'a>),
     /// Packed ahead of time.
     Packed(&'a PackedA),
+    /// Made some rows at a time.
+    Made(&'a dyn MadeRows),
 }
 
 /// The right operand.
@@ -244,15 +249,21 @@ impl<'a> Gemm<'a> {
         c: MatMut<'_, f32>,
         f: impl Fn(Panels<'_>, usize, MatMut<'_, f32>) -> Result<(), String> + Sync,
     ) -> Result<(), String> {
-        let a = match self.a {
-            Lhs::Packed(a) => return f(a.panels(isa, self.m, self.k)?, 0, c),
-            Lhs::Plain(a) => a,
-        };
+        if let Lhs::Packed(a) = self.a {
+            return f(a.panels(isa, self.m, self.k)?, 0, c);
+        }
         let shape = Shape::of(isa);
         let pack = |first: usize, c: MatMut<'_, f32>| {
             let plan = PanelPlan::new::<Left>(shape, c.rows(), self.k);
             with_scratch(plan.len()?, |packed| {
-                plan.pack(isa, a.from(first, 0), packed);
+                match self.a {
+                    Lhs::Plain(a) => plan.pack(isa, a.from(first, 0), packed),
+                    Lhs::Made(a) => with_scratch(c.rows() * self.k, |rows| {
+                        a.rows(first, rows);
+                        plan.pack(isa, Strided::rows(rows, self.k), packed);
+                    })?,
+                    Lhs::Packed(_) => return Err("the left operand is packed already".into()),
+                }
                 f(plan.view(packed), first, c)
             })?
         };
@@ -444,6 +455,7 @@ crate::simd_fn! {
         let block = (c.rows() * steps).div_ceil(BLOCK_A).max(1);
         let together = rows.len().div_ceil(block).max(1);
         let finish = job.needs_finish();
+        let near = steps * c.cols() <= NEAR;
         let mut k0 = 0;
         loop {
             let k1 = k.min(k0 + steps);
@@ -451,18 +463,24 @@ crate::simd_fn! {
             while p0 < rows.end {
                 checkpoint();
                 let p1 = rows.end.min(p0 + together);
-                for q in cols.clone() {
-                    let (panel, lanes) = (b.steps(q, k0..k1), b.plan().lanes(q));
-                    for p in p0..p1 {
-                        let r = a.plan().lanes(p);
-                        let store = job.store(&r, &lanes, &(k0..k1));
-                        let (top, left) = (r.start - row0, lanes.start - col0);
-                        let mut c = c.block(top, r.len(), left, lanes.len());
-                        tile::tile(s, a.steps(p, k0..k1), panel, &mut c, store);
-                        if finish && k1 == k {
-                            let at = (job.row0 + r.start, job.col0 + lanes.start);
-                            job.gemm.epilogue.finish(s, job.gemm.write, &mut c, at);
-                        }
+                let (panels, columns) = (p1 - p0, cols.len());
+                for i in 0..panels * columns {
+                    let (p, q) = match near {
+                        true => (p0 + i / columns, cols.start + i % columns),
+                        false => (p0 + i % panels, cols.start + i / panels),
+                    };
+                    let (r, lanes) = (a.plan().lanes(p), b.plan().lanes(q));
+                    let at = (job.row0 + r.start, job.col0 + lanes.start);
+                    let last = finish && k1 == k;
+                    if last {
+                        job.gemm.epilogue.expect(s, (at.0, r.len()), (at.1, lanes.len()));
+                    }
+                    let store = job.store(&r, &lanes, &(k0..k1));
+                    let (top, left) = (r.start - row0, lanes.start - col0);
+                    let mut c = c.block(top, r.len(), left, lanes.len());
+                    tile::tile(s, a.steps(p, k0..k1), b.steps(q, k0..k1), &mut c, store);
+                    if last {
+                        job.gemm.epilogue.finish(s, job.gemm.write, &mut c, at);
                     }
                 }
                 p0 = p1;
@@ -487,6 +505,17 @@ impl Epilogue<'_> {
         }
         let residual = self.residual.map(|(data, row)| Strided { data, row, col: 1 });
         residual.map_or(Ok(()), |r| r.check("the residual", m, n))
+    }
+
+    /// Asks for what [`Epilogue::finish`] will read: the residual of these rows and columns.
+    #[inline(always)]
+    fn expect<S: Simd>(&self, s: S, (row, rows): (usize, usize), (col, cols): (usize, usize)) {
+        if let Some((x, stride)) = self.residual {
+            for i in row..row + rows {
+                s.prefetch(x, i * stride + col);
+                s.prefetch(x, i * stride + col + cols - 1);
+            }
+        }
     }
 
     /// Applies to a block of C, whose corner is at `(row, col)`, what tiles did not: the bias if

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use rinfer_graph::ops::{Conv, Window};
-use rinfer_graph::{DType, Reason, Tensor, unsupported};
+use rinfer_graph::shape::Sizes;
+use rinfer_graph::{DType, Dim, Fact, Reason, Tensor, unsupported};
 
 use super::staged::{needed, single};
-use crate::conv::{Follow, Geometry, Operands, Plan, Weights, reference, winograd};
+use crate::conv::{Follow, Geometry, Operands, Plan, Weights, last, reference, winograd};
 use crate::kernel::{Args, Cx, Kernel};
 use crate::math::Activation;
 use crate::simd::Isa;
@@ -24,13 +25,56 @@ pub(super) fn geometry(
 }
 
 /// Makes the weights of a convolution ready ahead of its first run, if the image's size is known:
-/// how depends on it.
+/// how depends on it. How many images there are does not matter.
 pub(super) fn prepack(op: &Conv, cx: &Cx<'_>) -> Result<(), Reason> {
-    let known = |i: usize| cx.opt(i).is_some_and(|f| f.sizes().is_some());
-    if cx.dtype(0)? == DType::F32 && known(0) && known(1) {
-        ready(&geometry(&op.window, op.group, cx, 1)?, cx)?;
+    let size = |(i, dim): (usize, &Dim)| match (i, dim) {
+        (_, Dim::N(n)) => usize::try_from(*n).ok(),
+        (0, _) => Some(1),
+        _ => None,
+    };
+    let x = cx.input(0)?.shape().and_then(|x| x.iter().enumerate().map(size).collect());
+    let w = cx.opt(1).and_then(Fact::sizes);
+    let (Some(x), Some(w), DType::F32) = (x, w, cx.dtype(0)?) else { return Ok(()) };
+    let x: Sizes = x;
+    let spans = op.window.spans(&w[2..], &x[2..])?;
+    let g = Geometry::new(x[0], op.group, (x[1], w[0]), &spans)?;
+    match cx.packs.channels_last() && last::suits(&g) {
+        true => drop(ready_last(&g, cx)?),
+        false => drop(ready(&g, cx)?),
     }
     Ok(())
+}
+
+/// As [`compile`], for an image and a result whose channels stand side by side: x [n, h, w, c].
+///
+/// # Errors
+/// The weights are not known, or the convolution is none that gains by this.
+pub(crate) fn compile_last(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let (x, w, isa) = (cx.sizes(0)?, cx.sizes(1)?, cx.isa);
+    if cx.dtype(0)? != DType::F32 || x.len() != 4 {
+        return Err(unsupported!("channels side by side in {} axes", x.len()));
+    }
+    let spans = op.window.spans(&w[2..], &x[1..3])?;
+    let g = Geometry::new(x[0], op.group, (x[3], w[0]), &spans)?;
+    let ready = if last::suits(&g) { ready_last(&g, cx)? } else { None };
+    let Some(weights) = ready else {
+        return Err(unsupported!("channels side by side for {g:?}"));
+    };
+    let activation = op.activation.map_or(Activation::None, Activation::from);
+    Ok(Kernel::new(move |args| {
+        let follow = Follow {
+            bias: args.opt(2).map(Tensor::as_slice),
+            residual: args.opt(3).map(Tensor::as_slice),
+            activation,
+        };
+        let (x, cx) = (args.input(0)?.as_slice(), args.cx);
+        last::run(isa, &g, (x, &weights), &follow, args.outputs[0].as_mut_slice(), cx)
+    }))
+}
+
+fn ready_last(g: &Geometry, cx: &Cx<'_>) -> Result<Option<Arc<last::Weights>>, Reason> {
+    let kind = u64::from(winograd::suits(g));
+    cx.packed(1, kind, |w| last::Weights::pack(cx.isa, g, w.as_slice::<f32>()))
 }
 
 /// The weights made ready, if they are known and not used as they are.

@@ -48,7 +48,7 @@ fn rinfer(model: &str, threads: usize, inputs: &[(String, Array)]) -> Result<Run
 #[cfg(feature = "rten")]
 fn rten(model: &str, threads: usize, inputs: &[(String, Array)]) -> Result<Run> {
     use rten::{Model, ModelOptions, RunOptions, ThreadPool, Value, ValueOrView};
-    use rten_tensor::Layout;
+    use rten_tensor::{AsView, Layout};
     let model: Model = ModelOptions::with_all_ops().prepack_weights(true).load_file(model)?;
     let pool = std::sync::Arc::new(ThreadPool::with_num_threads(threads));
     let names: Vec<String> = model

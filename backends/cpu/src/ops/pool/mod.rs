@@ -5,6 +5,7 @@
 
 mod axis;
 mod global;
+pub(crate) mod last;
 mod places;
 
 use rinfer_graph::ops::{Pool, PoolKind};

@@ -1,0 +1,143 @@
+//! Convolution of each channel by itself, in vectors of channels.
+//!
+//! y[p, c] = Σ w[tap, c] · x[place(p, tap), c]
+//!
+//! Some outputs in a row are summed at the same time, so that a vector of weights serves them all;
+//! where the window leaves the image at a side, the taps that do are left out.
+
+use std::ops::Range;
+
+use super::Follow;
+use super::geometry::{Geometry, inside, taps_inside};
+use crate::par;
+use crate::simd::{F32s, Isa, Simd};
+
+/// Whether every channel is a group.
+pub fn suits(g: &Geometry) -> bool {
+    g.c == 1 && g.m == 1 && g.group > 1
+}
+
+/// Outputs summed at the same time.
+const SUMS: usize = 8;
+
+/// `y = follow(conv(x, w))`, w by tap.
+pub fn run(isa: Isa, g: &Geometry, (x, w): (&[f32], &[f32]), follow: &Follow<'_>, y: &mut [f32]) {
+    let [_, h, wide] = &g.axes;
+    let row = wide.output * g.group;
+    let job = Job { g, x, w, follow };
+    par::rows(y, row, row * g.taps() / 16, |rows, y| {
+        for (r, y) in rows.zip(y.chunks_exact_mut(row)) {
+            output_row(isa, &job, (r / h.output, r % h.output), y);
+        }
+    });
+}
+
+struct Job<'a> {
+    g: &'a Geometry,
+    x: &'a [f32],
+    w: &'a [f32],
+    follow: &'a Follow<'a>,
+}
+
+/// Where outputs stand: row, first column, first channel.
+type At = (usize, usize, usize);
+
+crate::simd_fn! {
+    /// One row of one image's outputs.
+    fn output_row(s: S, job: &Job<'_>, at: (usize, usize), y: &mut [f32]) {
+        let (g, [_, h, w], (image, oy)) = (job.g, &job.g.axes, at);
+        let c = g.group;
+        let x = &job.x[image * c * g.in_len()..][..c * g.in_len()];
+        let row = image * h.output + oy;
+        let residual = job.follow.residual.map(|r| &r[row * w.output * c..][..w.output * c]);
+        let part = Part { job, x, residual, c, rows: taps_inside(h, oy) };
+        let whole = inside(w);
+        for ox in (0..whole.start).chain(whole.end..w.output) {
+            part.outputs::<S, 1>(s, (oy, ox), taps_inside(w, ox), y);
+        }
+        let mut ox = whole.start;
+        while ox < whole.end {
+            ox += match whole.end - ox {
+                SUMS.. => part.outputs::<S, SUMS>(s, (oy, ox), 0..w.kernel, y),
+                4.. => part.outputs::<S, 4>(s, (oy, ox), 0..w.kernel, y),
+                2.. => part.outputs::<S, 2>(s, (oy, ox), 0..w.kernel, y),
+                _ => part.outputs::<S, 1>(s, (oy, ox), 0..w.kernel, y),
+            };
+        }
+    }
+}
+
+/// A row of outputs.
+struct Part<'a> {
+    job: &'a Job<'a>,
+    x: &'a [f32],
+    residual: Option<&'a [f32]>,
+    c: usize,
+    /// The rows of the window that lie inside the image.
+    rows: Range<usize>,
+}
+
+impl Part<'_> {
+    /// N outputs side by side, from row and column `at` on.
+    #[inline(always)]
+    fn outputs<S: Simd, const N: usize>(
+        &self,
+        s: S,
+        (oy, ox): (usize, usize),
+        columns: Range<usize>,
+        y: &mut [f32],
+    ) -> usize {
+        if self.c < S::LANES {
+            self.sums_of::<S, N, true>(s, (oy, ox, 0), &columns, y);
+            return N;
+        }
+        for c0 in (0..self.c).step_by(S::LANES) {
+            // The last vector overlaps the one before it instead of being partial.
+            let c0 = c0.min(self.c - S::LANES);
+            self.sums_of::<S, N, false>(s, (oy, ox, c0), &columns, y);
+        }
+        N
+    }
+
+    /// Of as many channels as a vector holds.
+    #[inline(always)]
+    fn sums_of<S: Simd, const N: usize, const PART: bool>(
+        &self,
+        s: S,
+        (oy, ox, c0): At,
+        columns: &Range<usize>,
+        y: &mut [f32],
+    ) {
+        let (c, [_, h, w]) = (self.c, &self.job.g.axes);
+        let load = |x: &[f32]| {
+            if PART { s.load_partial(&x[..c], 0.0) } else { s.load(x) }
+        };
+        let step = w.stride * c;
+        let mut acc = [s.zero(); N];
+        for ky in self.rows.clone() {
+            let iy = oy * h.stride + ky * h.dilation - h.before;
+            for kx in columns.clone() {
+                let ix = ox * w.stride + kx * w.dilation - w.before;
+                let weight = load(&self.job.w[(ky * w.kernel + kx) * c + c0..]);
+                let x = &self.x[(iy * w.input + ix) * c + c0..];
+                for j in 0..N {
+                    acc[j] = weight.mul_add(load(&x[j * step..]), acc[j]);
+                }
+            }
+        }
+        let bias = self.job.follow.bias.map_or(s.zero(), |b| load(&b[c0..]));
+        for j in 0..N {
+            let at = (ox + j) * c + c0;
+            let mut v = acc[j] + bias;
+            if let Some(residual) = self.residual {
+                v = v + load(&residual[at..]);
+            }
+            let v = self.job.follow.activation.apply(s, v);
+            if PART {
+                v.store_partial(&mut y[at..at + c]);
+            } else {
+                v.store(&mut y[at..]);
+            }
+        }
+    }
+}
