@@ -6,25 +6,25 @@ use crate::{Bool, Reason, Tensor, ValueId, invalid, unsupported};
 
 /// input, position_ids, cos_cache, sin_cache → output
 pub(in super::super) fn import(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
+    let ([x, ids, cos, sin], op) = read(cx)?;
+    let y = cx.push1(op, &[x, cos, sin, ids])?;
+    cx.done(y)
+}
+
+/// The inputs, and what the attributes say.
+fn read(cx: &NodeCx<'_>) -> Result<([ValueId; 4], RotaryEmbedding), Reason> {
     cx.check_inputs(4, 4)?;
     let [x, ids, cos, sin] = [cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.input(3)?];
     let interleaved = cx.flag("interleaved", false)?;
     let dim = cx.size("rotary_embedding_dim")?.unwrap_or(0);
     let heads = cx.size("num_heads")?.unwrap_or(0);
-    plain(cx)?;
-    let heads = heads_of(cx, x, cos, [heads, dim])?;
-    let y = cx.push1(RotaryEmbedding { interleaved, heads, dim }, &[x, cos, sin, ids])?;
-    cx.done(y)
-}
-
-/// `Err` if an attribute asks for what only other providers do.
-fn plain(cx: &NodeCx<'_>) -> Result<(), Reason> {
     // What the scale multiplies is a cache that is grown, which nobody does.
     cx.ignore(&["scale"]);
-    match cx.flag("is_packed_batching", false)? {
-        true => Err(unsupported!("packed batches of RotaryEmbedding")),
-        false => Ok(()),
+    if cx.flag("is_packed_batching", false)? {
+        return Err(unsupported!("packed batches of RotaryEmbedding"));
     }
+    let heads = heads_of(cx, x, cos, [heads, dim])?;
+    Ok(([x, ids, cos, sin], RotaryEmbedding { interleaved, heads, dim }))
 }
 
 /// How many heads lie side by side; 0 if the input has rank 4.
@@ -57,13 +57,7 @@ fn heads_of(
 /// Positions in time, height and width [3, b, s], each of which turns the columns of the caches
 /// that mrope_section gives it.
 pub(in super::super) fn import_multimodal(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
-    cx.check_inputs(4, 4)?;
-    let [x, ids, cos, sin] = [cx.input(0)?, cx.input(1)?, cx.input(2)?, cx.input(3)?];
-    let interleaved = cx.flag("interleaved", false)?;
-    let dim = cx.size("rotary_embedding_dim")?.unwrap_or(0);
-    let heads = cx.size("num_heads")?.unwrap_or(0);
-    plain(cx)?;
-    let heads = heads_of(cx, x, cos, [heads, dim])?;
+    let ([x, ids, cos, sin], op) = read(cx)?;
     let owners = owners(cx)?;
     let mut caches = [cos, sin];
     for cache in &mut caches {
@@ -77,7 +71,6 @@ pub(in super::super) fn import_multimodal(cx: &mut NodeCx<'_>) -> Result<Outputs
             *cache = cx.select(owned, [stream, *cache])?;
         }
     }
-    let op = RotaryEmbedding { interleaved, heads, dim };
     let y = cx.push1(op, &[x, caches[0], caches[1]])?;
     cx.done(y)
 }
