@@ -8,7 +8,6 @@ mod limits;
 mod matrix;
 mod models;
 mod onnx_node;
-mod quantized;
 mod random;
 mod sessions;
 mod tidy;
