@@ -30,6 +30,7 @@ mod dropout;
 mod einsum;
 mod epilogue;
 mod expand;
+mod expert_matmul;
 mod eye_like;
 mod flex_attention;
 mod gather;
@@ -120,6 +121,7 @@ pub use dropout::Dropout;
 pub use einsum::{Einsum, EinsumLabels};
 pub use epilogue::Activation;
 pub use expand::{Expand, Tile};
+pub use expert_matmul::ExpertMatMul;
 pub use eye_like::EyeLike;
 pub use gather::{Gather, GatherElements, GatherND, position};
 pub use grid_sample::{AffineGrid, GridMode, GridPadding, GridSample};
@@ -233,6 +235,7 @@ ops!(
     DynamicQuantizeLinear,
     Einsum,
     Expand,
+    ExpertMatMul,
     EyeLike,
     Features,
     Flatten,

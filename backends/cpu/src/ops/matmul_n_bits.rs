@@ -17,12 +17,24 @@ use crate::pool::with_scratch;
 use crate::quant::read_f32;
 use crate::simd::Isa;
 
-/// What a node's weights consist of; those that are not given `None`.
-struct Parts<'a> {
-    b: &'a Tensor,
-    scales: &'a Tensor,
-    zero: Option<&'a Tensor>,
-    g_idx: Option<&'a Tensor>,
+/// What weights consist of, in bytes; those that are not given `None`.
+#[derive(Clone, Copy)]
+pub(super) struct Parts<'a> {
+    pub b: &'a [u8],
+    pub scales: (DType, &'a [u8]),
+    pub zero: Option<(DType, &'a [u8])>,
+    pub g_idx: Option<&'a Tensor>,
+}
+
+impl<'a> Parts<'a> {
+    fn new(
+        [b, scales]: [&'a Tensor; 2],
+        zero: Option<&'a Tensor>,
+        g_idx: Option<&'a Tensor>,
+    ) -> Parts<'a> {
+        let typed = |x: &'a Tensor| (x.dtype(), x.as_bytes());
+        Parts { b: b.as_bytes(), scales: typed(scales), zero: zero.map(typed), g_idx }
+    }
 }
 
 /// Reads one piece of a row of the weights.
@@ -35,9 +47,9 @@ enum Codes {
     Table(MatMulBnb4),
 }
 
-fn floats(x: &Tensor) -> Result<Vec<f32>, Reason> {
-    let mut y = vec![0.0; x.len()];
-    read_f32(x.dtype(), x.as_bytes(), 0, &mut y)?;
+fn floats((dtype, bytes): (DType, &[u8])) -> Result<Vec<f32>, Reason> {
+    let mut y = vec![0.0; bytes.len() / dtype.size().max(1)];
+    read_f32(dtype, bytes, 0, &mut y)?;
     Ok(y)
 }
 
@@ -66,9 +78,43 @@ impl Codes {
 }
 
 /// The right operand, made ready.
-enum Weights {
+pub(super) enum Weights {
     Codes(PackedCodes),
     Floats(PackedB),
+}
+
+impl Weights {
+    /// The weights of a MatMulNBits; a block may be a whole column of any length.
+    pub fn few_bits(isa: Isa, op: &MatMulNBits, parts: &Parts<'_>) -> Result<Weights, Reason> {
+        if op.block_size * op.bits % 32 == 0 {
+            return few_bits(op, parts).map(Weights::Codes);
+        }
+        let read = linear(op, parts)?;
+        let packed = PackedB::from_rows(isa, (op.k, op.n), Layout::Transposed, read);
+        packed.map(Weights::Floats).map_err(limit)
+    }
+
+    /// `y = a · weights + bias`
+    pub fn multiply(
+        &self,
+        isa: Isa,
+        (m, n, k): (usize, usize, usize),
+        a: &[f32],
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+    ) -> Result<(), Reason> {
+        let right = match self {
+            Weights::Codes(codes) if m <= FEW => {
+                return codes.multiply_few(isa, a, m, bias, y).map_err(limit);
+            }
+            Weights::Codes(codes) => Rhs::Made(codes),
+            Weights::Floats(floats) => Rhs::Packed(floats),
+        };
+        let epilogue = Epilogue { bias: bias.map(Bias::Row), ..Epilogue::default() };
+        let a = Lhs::Plain(Strided::rows(a, k));
+        let gemm = Gemm { epilogue, ..Gemm::new((m, n, k), a, right) };
+        gemm.run(isa, y, n).map_err(limit)
+    }
 }
 
 fn few_bits(op: &MatMulNBits, parts: &Parts<'_>) -> Result<PackedCodes, Reason> {
@@ -77,7 +123,7 @@ fn few_bits(op: &MatMulNBits, parts: &Parts<'_>) -> Result<PackedCodes, Reason> 
     let (bytes, numbers);
     let zeros = match parts.zero {
         None => ZeroPoints::One((1 << (bits - 1)) as f32),
-        Some(zero) if zero.dtype() == DType::U8 => {
+        Some((DType::U8, zero)) => {
             bytes = zero_codes(op, zero);
             ZeroPoints::Bytes(&bytes)
         }
@@ -87,13 +133,13 @@ fn few_bits(op: &MatMulNBits, parts: &Parts<'_>) -> Result<PackedCodes, Reason> 
         }
     };
     let shape = Shape { n, k, bits, block };
-    PackedCodes::pack(shape, parts.b.as_bytes(), &scales, zeros).map_err(limit)
+    PackedCodes::pack(shape, parts.b, &scales, zeros).map_err(limit)
 }
 
 /// Packed zero points, each in a byte: `[n][blocks]`.
-fn zero_codes(op: &MatMulNBits, zero: &Tensor) -> Vec<u8> {
+fn zero_codes(op: &MatMulNBits, zero: &[u8]) -> Vec<u8> {
     let (blocks, row) = (op.blocks(), op.zero_bytes());
-    let at = |i: usize| code(&zero.as_bytes()[i / blocks * row..], i % blocks, op.bits);
+    let at = |i: usize| code(&zero[i / blocks * row..], i % blocks, op.bits);
     (0..op.n * blocks).map(at).collect()
 }
 
@@ -109,7 +155,7 @@ fn linear<'a>(op: &MatMulNBits, parts: &Parts<'a>) -> Result<Read<'a>, Reason> {
     let scales = floats(parts.scales)?;
     let zeros = match parts.zero {
         None => vec![(1 << (bits - 1)) as f32; n * blocks],
-        Some(zero) if zero.dtype() == DType::U8 => {
+        Some((DType::U8, zero)) => {
             zero_codes(op, zero).iter().map(|&zero| f32::from(zero)).collect()
         }
         Some(zero) => floats(zero)?,
@@ -118,7 +164,7 @@ fn linear<'a>(op: &MatMulNBits, parts: &Parts<'a>) -> Result<Read<'a>, Reason> {
         None => (0..op.k).map(|k| k / block).collect(),
         Some(g) => groups(g, op.k, blocks)?,
     };
-    let (bytes, row) = (parts.b.as_bytes(), blocks * block * bits / 8);
+    let (bytes, row) = (parts.b, blocks * block * bits / 8);
     Ok(Box::new(move |n, part, dst| {
         let (bytes, at) = (&bytes[n * row..][..row], n * blocks);
         for (k, dst) in part.zip(dst) {
@@ -138,7 +184,7 @@ fn groups(g: &Tensor, k: usize, blocks: usize) -> Result<Vec<usize>, Reason> {
 
 fn table<'a>(op: &MatMulBnb4, parts: &Parts<'a>) -> Result<Read<'a>, Reason> {
     let (values, block, cols) = (op.codes.values(), op.block_size, op.k);
-    let (scales, bytes) = (floats(parts.scales)?, parts.b.as_bytes());
+    let (scales, bytes) = (floats(parts.scales)?, parts.b);
     Ok(Box::new(move |row, part, dst| {
         let at = row * cols;
         for (i, dst) in (at + part.start..at + part.end).zip(dst) {
@@ -177,7 +223,7 @@ fn packed(
         return Ok(None);
     };
     cx.packed(1, 4, |b| {
-        let parts = Parts { b, scales: &scales, zero: zero.as_ref(), g_idx: g_idx.as_ref() };
+        let parts = Parts::new([b, &scales], zero.as_ref(), g_idx.as_ref());
         codes.pack(cx.isa, &parts)
     })
 }
@@ -192,7 +238,7 @@ fn product(codes: Codes, cx: &Cx<'_>, [zero, g_idx, bias]: [usize; 3]) -> Result
             Some(weights) => weights.clone(),
             None => {
                 let (zero, g_idx) = (args.opt(zero), args.opt(g_idx));
-                let parts = Parts { b: args.input(1)?, scales: args.input(2)?, zero, g_idx };
+                let parts = Parts::new([args.input(1)?, args.input(2)?], zero, g_idx);
                 Arc::new(codes.pack(isa, &parts)?)
             }
         };
@@ -209,21 +255,8 @@ fn multiply(
     bias: Option<&Tensor>,
 ) -> Result<(), Reason> {
     let a = args.input(0)?;
-    let bias = bias.map(floats).transpose()?;
-    let run = |a: &[f32], y: &mut [f32]| {
-        let right = match weights {
-            Weights::Codes(codes) if m <= FEW => {
-                return codes.multiply_few(isa, a, m, bias.as_deref(), y).map_err(limit);
-            }
-            Weights::Codes(codes) => Rhs::Made(codes),
-            Weights::Floats(floats) => Rhs::Packed(floats),
-        };
-        let bias = bias.as_deref().map(Bias::Row);
-        let epilogue = Epilogue { bias, ..Epilogue::default() };
-        let a = Lhs::Plain(Strided::rows(a, k));
-        let gemm = Gemm { epilogue, ..Gemm::new((m, n, k), a, right) };
-        gemm.run(isa, y, n).map_err(limit)
-    };
+    let bias = bias.map(|bias| floats((bias.dtype(), bias.as_bytes()))).transpose()?;
+    let run = |a: &[f32], y: &mut [f32]| weights.multiply(isa, (m, n, k), a, bias.as_deref(), y);
     if a.dtype() == DType::F32 {
         return run(a.as_slice(), args.outputs[0].as_mut_slice());
     }

@@ -26,6 +26,7 @@ mod dft;
 mod dropout;
 mod einsum;
 mod expand;
+mod expert_matmul;
 mod fft;
 mod fft_single;
 mod fold;
@@ -128,6 +129,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::DynamicQuantizeLinear(_) => quantize::compile_dynamic(cx),
         Op::Einsum(op) => einsum::compile(op, cx),
         Op::Expand(op) => text::moves(cx, |cx| expand::compile(op, cx)),
+        Op::ExpertMatMul(op) => expert_matmul::compile(op, cx),
         Op::EyeLike(op) => trilu::compile_eye(op, cx),
         Op::Features(op) => ml_features::compile(op),
         Op::Flatten(_) => Ok(Kernel::view()),
@@ -210,6 +212,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
 pub fn prepack(cx: &Cx<'_>) -> Result<(), Reason> {
     match &cx.node.op {
         Op::Conv(op) => conv::prepack(op, cx),
+        Op::ExpertMatMul(op) => expert_matmul::prepack(op, cx),
         Op::MatMul(op) => matmul::prepack(op, cx),
         Op::MatMulInteger(_) => matmul_integer::prepack(false, 1, cx),
         Op::MatMulNBits(op) => matmul_n_bits::prepack(op, cx),

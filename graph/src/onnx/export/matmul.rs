@@ -3,10 +3,10 @@
 use super::elementwise::epilogue;
 use super::node::{NodeOut, float, int};
 use crate::ops::{
-    Activation, DequantizeLinear, FourBits, MatMul, MatMulBnb4, MatMulNBits, QuantizeLinear,
-    QuantizedMatMul,
+    Activation, DequantizeLinear, ExpertMatMul, FourBits, MatMul, MatMulBnb4, MatMulNBits,
+    QuantizeLinear, QuantizedMatMul,
 };
-use crate::{DType, Reason, invalid, unsupported};
+use crate::{DType, Reason, Tensor, invalid, unsupported};
 
 /// Swaps the last two axes of an operand.
 fn swapped(out: &mut NodeOut<'_, '_>, i: usize, name: String) -> Result<String, Reason> {
@@ -86,6 +86,21 @@ pub(super) fn dequantize(op: &DequantizeLinear, out: &mut NodeOut<'_, '_>) -> Re
         attrs.push(dtype("output_dtype", output));
     }
     out.plain("DequantizeLinear", attrs)
+}
+
+/// Each row's matrix, gathered, times the row.
+pub(super) fn experts(op: &ExpertMatMul, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    if let Some(codes) = &op.codes {
+        return Err(unsupported!("a product of experts in codes of {} bits", codes.bits));
+    }
+    let (x, w, expert) = (out.input(0)?, out.input(1)?, out.input(2)?);
+    let to = dtype("to", DType::F32);
+    let w = out.step("Cast", &[&w], vec![to])?;
+    let w = out.step("Gather", &[&w, &expert], vec![])?;
+    let last = out.constant(Tensor::vector(&[2i64]))?;
+    let x = out.step("Unsqueeze", &[&x, &last], vec![])?;
+    let y = out.step("MatMul", &[&w, &x], vec![])?;
+    out.last("Squeeze", vec![y, last], vec![])
 }
 
 pub(super) fn n_bits(op: &MatMulNBits, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {

@@ -39,6 +39,7 @@ pub(super) fn write(out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
         Op::Dropout(op) => random::dropout(op, out),
         Op::DynamicQuantizeLinear(_) => out.plain("DynamicQuantizeLinear", vec![]),
         Op::Einsum(op) => out.plain("Einsum", vec![node::string("equation", &op.equation)]),
+        Op::ExpertMatMul(op) => matmul::experts(op, out),
         Op::EyeLike(op) => moves::eye_like(op, out),
         Op::Features(op) => ml::features(op, out),
         Op::Flatten(op) => shapes::flatten(op, out),

@@ -1,10 +1,12 @@
-//! Attention, MultiHeadAttention and DecoderMaskedMultiHeadAttention of com.microsoft.
+//! Attention, QAttention, MultiHeadAttention and DecoderMaskedMultiHeadAttention of com.microsoft.
 //!
-//! Attention: q, k, v = input · weights + bias, cut along the last axis; the others begin after the
-//! product. They become ONNX's Attention with an additive mask.
+//! Attention: q, k, v = input · weights + bias, cut along the last axis (QAttention: a product of
+//! 8-bit codes); the others begin after the product. They become ONNX's Attention with an additive
+//! mask.
 
 use smallvec::smallvec;
 
+use super::super::qgemm::{self, Codes};
 use super::super::{Attention, Axis, BinaryFn, Concat, MatMul, Scores, TensorScatter};
 use super::heads::{self, Padding};
 use crate::onnx::{NodeCx, Outputs};
@@ -29,9 +31,52 @@ pub(in super::super) fn import(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
         ref other => return Err(invalid!("qkv_hidden_sizes is {other:?}")),
     };
     let made = cx.push_n(MatMul::PLAIN, &[Some(x), Some(weights), bias], 1)?[0];
-    let qkv = cx.split(made, -1, &sizes)?;
+    whole(
+        cx,
+        made,
+        sizes,
+        Around { mask: cx.opt_input(3), past: cx.opt_input(4), bias: cx.opt_input(5) },
+    )
+}
+
+/// input [b, s, i] and weight [i, 3·h] in codes, bias, input_scale, weight_scale, mask_index,
+/// input_zero_point, weight_zero_point, past → output [b, s, h], present
+pub(in super::super) fn import_quantized(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
+    cx.check_inputs(5, 9)?;
+    if cx.flag("past_present_share_buffer", false)? || cx.flag("do_rotary", false)? {
+        return Err(unsupported!("QAttention with a shared buffer or rotary positions"));
+    }
+    let all = heads::known(cx, cx.input(1)?, 1, "the weight")?;
+    let x = Codes { x: cx.input(0)?, scale: cx.input(3)?, zero: cx.opt_input(6) };
+    let weight = Codes { x: cx.input(1)?, scale: cx.input(4)?, zero: cx.opt_input(7) };
+    let bias = cx.input(2)?;
+    let made = qgemm::product(cx, &x, &weight, Some(bias))?;
+    whole(
+        cx,
+        made,
+        [all / 3; 3],
+        Around { mask: cx.opt_input(5), past: cx.opt_input(8), bias: None },
+    )
+}
+
+/// What an attention of one product is given besides it.
+struct Around {
+    mask: Option<ValueId>,
+    /// Keys and values [2, b, h, p, d].
+    past: Option<ValueId>,
+    bias: Option<ValueId>,
+}
+
+/// Attention of queries, keys and values that lie side by side.
+fn whole(
+    cx: &mut NodeCx<'_>,
+    qkv: ValueId,
+    sizes: [i64; 3],
+    around: Around,
+) -> Result<Outputs, Reason> {
+    let qkv = cx.split(qkv, -1, &sizes)?;
     let (mut past_k, mut past_v) = (None, None);
-    if let Some(past) = cx.opt_input(4) {
+    if let Some(past) = around.past {
         let halves = cx.split(past, 0, &[1, 1])?;
         past_k = Some(cx.squeeze(halves[0], &[0])?);
         past_v = Some(cx.squeeze(halves[1], &[0])?);
@@ -41,8 +86,8 @@ pub(in super::super) fn import(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
         k: qkv[1],
         v: qkv[2],
         past: past_k.zip(past_v),
-        mask: cx.opt_input(3),
-        bias: cx.opt_input(5),
+        mask: around.mask,
+        bias: around.bias,
         causal: cx.flag("unidirectional", false)?,
         scores: None,
     };

@@ -3,6 +3,7 @@
 //! Most of them are what its optimizer makes of ONNX's operators, and become these again.
 
 pub(super) mod attention;
+pub(super) mod experts;
 pub(super) mod gates;
 pub(super) mod gelu;
 pub(super) mod group_query;
@@ -62,7 +63,18 @@ mod tests {
     }
 
     #[test]
+    fn experts_keep_the_shape_of_tokens() {
+        let text = "x: float16[b, s, 8]; r: float16[t, 4]; w: uint8[4, 6, 4] = 1; \
+             s: float16[4, 6] = 1; v: uint8[4, 8, 3] = 1; u: float16[4, 8] = 1; \
+             y = com.microsoft.QMoE<k = 2>(x, r, w, s, _, v, u); → y";
+        assert_eq!(made(text), ["float16[b, s, 8]"]);
+    }
+
+    #[test]
     fn what_is_not_computed_says_so() {
+        let text = "x: float[2, 8]; r: float[2, 4]; w: float[4, 6, 8] = 1; v: float[4, 8, 6] = 1; \
+             y = com.microsoft.MoE<k = 2, use_sparse_mixer = 1>(x, r, w, _, v); → y";
+        assert!(made(text)[0].contains("a sparse mixer"), "{:?}", made(text));
         let text = "x: float[1, 2, 6]; w: float[6, 24] = 1; \
              y = com.microsoft.Attention<num_heads = 2, do_rotary = 1>(x, w); → y";
         assert!(made(text)[0].contains("rotary positions"), "{:?}", made(text));

@@ -1,10 +1,12 @@
 //! Layer normalization as ONNX Runtime fuses it: without a mean, after a sum, after embeddings.
 //!
 //! SimplifiedLayerNormalization = x / √(mean(x²) + epsilon) · scale; Skip…: of x + skip + bias,
-//! which is output 3; EmbedLayerNormalization: of word + position + segment embeddings.
+//! which is output 3; EmbedLayerNormalization: of word + position + segment embeddings, and
+//! QEmbedLayerNormalization of such in codes.
 
 use super::super::{
-    Axis, BinaryFn, Gather, LayerNormalization, Reduce, ReduceKind, RmsNormalization, UnaryFn,
+    Axis, BinaryFn, DequantizeLinear, Gather, LayerNormalization, Reduce, ReduceKind,
+    RmsNormalization, UnaryFn,
 };
 use crate::onnx::{NodeCx, Outputs};
 use crate::{DType, Reason, ValueId, invalid, unsupported};
@@ -94,13 +96,52 @@ fn skip_sum(cx: &mut NodeCx<'_>, at: usize) -> Result<ValueId, Reason> {
 /// position_ids → y [b, s, h], the numbers of words [b], the sum of the embeddings
 pub(in super::super) fn import_embed(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     cx.check_inputs(7, 9)?;
+    let counts = cx.int("mask_index_type")?.unwrap_or(1) != 0;
+    let mask = cx.opt_input(7).filter(|_| counts);
+    let position_ids = cx.opt_input(8);
+    embed(cx, Tables::Floats, position_ids, mask)
+}
+
+/// input_ids [b, s], segment_ids, word, position and segment embeddings, gamma, beta (all in 8-bit
+/// codes), mask, the five scales, the five zero points → y [b, s, h], the numbers of words [b]
+pub(in super::super) fn import_quantized_embed(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
+    cx.check_inputs(18, 18)?;
+    let mask = cx.opt_input(7);
+    embed(cx, Tables::Codes, None, mask)
+}
+
+/// What the tables of embeddings, gamma and beta hold.
+#[derive(Clone, Copy)]
+enum Tables {
+    Floats,
+    /// Codes; scales stand six inputs further, zero points eleven.
+    Codes,
+}
+
+impl Tables {
+    /// Input `i` in float, or the rows of it that `ids` name.
+    fn read(self, cx: &mut NodeCx<'_>, i: usize, ids: Option<ValueId>) -> Result<ValueId, Reason> {
+        let mut x = cx.input(i)?;
+        if let Some(ids) = ids {
+            x = cx.push1(Gather { axis: Axis(0) }, &[x, ids])?;
+        }
+        let Tables::Codes = self else { return Ok(x) };
+        let (scale, zero) = (cx.input(i + 6)?, cx.input(i + 11)?);
+        let op = DequantizeLinear { axis: Axis(0), block_size: 0, output: None };
+        cx.push1(op, &[x, scale, zero])
+    }
+}
+
+/// The normalized sum of what `tables` say of words, positions and segments.
+fn embed(
+    cx: &mut NodeCx<'_>,
+    tables: Tables,
+    position_ids: Option<ValueId>,
+    mask: Option<ValueId>,
+) -> Result<Outputs, Reason> {
     let epsilon = cx.float("epsilon")?.unwrap_or(1e-12);
-    let counts = cx.int("mask_index_type")?.unwrap_or(1);
     let ids = cx.input(0)?;
-    let rows = Gather { axis: Axis(0) };
-    let word = cx.input(2)?;
-    let word = cx.push1(rows.clone(), &[word, ids])?;
-    let position_ids = match cx.opt_input(8) {
+    let position_ids = match position_ids {
         Some(ids) => ids,
         None => {
             let n = cx.size_of(ids, 1)?;
@@ -108,24 +149,24 @@ pub(in super::super) fn import_embed(cx: &mut NodeCx<'_>) -> Result<Outputs, Rea
             cx.unsqueeze(positions, &[0])?
         }
     };
-    let position = cx.input(3)?;
-    let position = cx.push1(rows.clone(), &[position, position_ids])?;
+    let word = tables.read(cx, 2, Some(ids))?;
+    let position = tables.read(cx, 3, Some(position_ids))?;
     let mut sum = cx.binary(BinaryFn::Add, word, position)?;
     match (cx.opt_input(1), cx.opt_input(4)) {
-        (Some(ids), Some(segment)) => {
-            let segment = cx.push1(rows, &[segment, ids])?;
+        (Some(ids), Some(_)) => {
+            let segment = tables.read(cx, 4, Some(ids))?;
             sum = cx.binary(BinaryFn::Add, sum, segment)?;
         }
         (None, None) => {}
         _ => return Err(invalid!("segment ids and embeddings are only given together")),
     }
-    let (gamma, beta) = (cx.input(5)?, cx.input(6)?);
+    let (gamma, beta) = (tables.read(cx, 5, None)?, tables.read(cx, 6, None)?);
     let op = LayerNormalization { axis: Axis(-1), epsilon, stash: DType::F32 };
     let mut made: Outputs = smallvec::smallvec![cx.push1(op, &[sum, gamma, beta])?];
     if cx.outputs() > 1 {
-        made.push(match cx.opt_input(7) {
-            Some(mask) if counts != 0 => count_words(cx, mask)?,
-            _ => no_words(cx, ids)?,
+        made.push(match mask {
+            Some(mask) => count_words(cx, mask)?,
+            None => no_words(cx, ids)?,
         });
         made.push(sum);
     }
