@@ -8,6 +8,7 @@ pub(super) mod gates;
 pub(super) mod gelu;
 pub(super) mod group_query;
 mod heads;
+pub(super) mod legacy;
 pub(super) mod moves;
 pub(super) mod norm;
 pub(super) mod product;
@@ -75,6 +76,8 @@ mod tests {
         let text = "x: float[2, 8]; r: float[2, 4]; w: float[4, 6, 8] = 1; v: float[4, 8, 6] = 1; \
              y = com.microsoft.MoE<k = 2, use_sparse_mixer = 1>(x, r, w, _, v); → y";
         assert!(made(text)[0].contains("a sparse mixer"), "{:?}", made(text));
+        let text = "x: float[1]; y = Affine(x); → y";
+        assert!(made(text)[0].contains("ends with opset 9"), "{:?}", made(text));
         let text = "x: float[1, 2, 6]; w: float[6, 24] = 1; \
              y = com.microsoft.Attention<num_heads = 2, do_rotary = 1>(x, w); → y";
         assert!(made(text)[0].contains("rotary positions"), "{:?}", made(text));
