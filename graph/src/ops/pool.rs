@@ -67,6 +67,9 @@ impl Pool {
                     return Err(invalid!("kernel {:?} for {axes} spatial axes", window.kernel));
                 }
                 for (i, &kernel) in window.kernel.iter().enumerate() {
+                    if let Some(input) = x[i + 2].size() {
+                        window.check_same(i, kernel, input)?;
+                    }
                     shape.push(window.out_dim(i, axes, Some(kernel), &x[i + 2])?);
                 }
             }

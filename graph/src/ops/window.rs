@@ -152,6 +152,22 @@ impl Window {
         Ok(Span { input, output, kernel, stride, dilation, before, after: pad - before })
     }
 
+    /// `Err` where SAME_* would take elements off both ends of axis `i`: with a window that is
+    /// shorter than a stride no engine agrees with another on which.
+    pub(super) fn check_same(&self, i: usize, kernel: usize, input: usize) -> Result<(), Reason> {
+        if matches!(self.padding, Padding::Explicit(_) | Padding::Valid) || input == 0 {
+            return Ok(());
+        }
+        let (stride, extent) = (self.stride(i), extent(kernel, self.dilation(i))?);
+        let reach = ((input - 1) / stride * stride).saturating_add(extent);
+        match input.saturating_sub(reach) {
+            0 | 1 => Ok(()),
+            off => Err(unsupported!(
+                "SAME padding of -{off} elements: a window of {extent} every {stride} of {input}"
+            )),
+        }
+    }
+
     /// All axes for these sizes.
     pub fn spans(&self, kernel: &[usize], input: &[usize]) -> Result<SmallVec<[Span; 3]>, Reason> {
         let axes = input.len();
@@ -250,6 +266,16 @@ mod tests {
         assert_eq!((upper.before, upper.after, upper.output), (1, 2, 5));
         let lower = window(1, Padding::SameLower, false).span(0, 1, 4, 5).unwrap();
         assert_eq!((lower.before, lower.after, lower.output), (2, 1, 5));
+    }
+
+    #[test]
+    fn same_padding_takes_no_more_than_one_element_off() {
+        let check =
+            |kernel, input| window(3, Padding::SameUpper, false).check_same(0, kernel, input);
+        assert_eq!((check(1, 4), check(1, 5)), (Ok(()), Ok(())));
+        let why = check(1, 6).unwrap_err().to_string();
+        assert!(why.contains("SAME padding of -2 elements"), "{why}");
+        assert_eq!((check(2, 6), check(1, 0)), (Ok(()), Ok(())));
     }
 
     #[test]
