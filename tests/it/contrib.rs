@@ -26,3 +26,8 @@ fn operators_of_com_microsoft_agree_with_onnx_runtime() {
 fn quantized_operators_agree_with_onnx_runtime() {
     check("contrib/cases", 20);
 }
+
+#[test]
+fn what_random_nodes_found_stays_found() {
+    check("models/drawn", 3);
+}

@@ -262,8 +262,9 @@ pub(super) fn import_prelu(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     if cx.version < 7 {
         cx.ignore(&["consumed_inputs"]);
         // One slope for all, or one for each channel: axis 1.
-        let slope = cx.input(1)?;
-        if cx.fact(slope).rank() == Some(1) && !cx.fact(slope).shape().is_some_and(|s| s[0].is(1)) {
+        let (x, slope) = (cx.input(0)?, cx.input(1)?);
+        let one = cx.fact(slope).shape().is_some_and(|s| s.iter().all(|n| n.is(1)));
+        if cx.fact(slope).rank() == Some(1) && !one && cx.fact(x).rank() != Some(1) {
             align(cx, Axis(1))?;
         }
     }

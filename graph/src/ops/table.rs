@@ -89,7 +89,7 @@ pub static ONNX: &[OnnxOp] = &[
     row("", "Einsum", &[12, 28], einsum::import),
     row("", "Elu", &[1, 6, 22], unary::import_elu),
     row("", "Equal", &[1, 7, 11, 13, 19], |cx| binary::import(cx, BinaryFn::Equal)),
-    row("", "Erf", &[9, 13], |cx| unary::import(cx, UnaryFn::Erf)),
+    row("", "Erf", &[9, 13], unary::import_erf),
     row("", "Exp", &[1, 6, 13], |cx| unary::import(cx, UnaryFn::Exp)),
     row("", "Expand", &[8, 13], expand::import),
     row("", "EyeLike", &[9, 22], eye_like::import),

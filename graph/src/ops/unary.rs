@@ -173,6 +173,21 @@ pub(super) fn import_elu(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     import(cx, UnaryFn::Elu { alpha })
 }
 
+/// Of integers, too: what is left of erf(x) rounded to f32.
+pub(super) fn import_erf(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
+    cx.check_inputs(1, 1)?;
+    let x = cx.input(0)?;
+    let dtype = cx.dtype(x)?;
+    if !is_number(dtype) || !dtype.is_int() {
+        return import(cx, UnaryFn::Erf);
+    }
+    let wide = cx.cast(x, DType::F64)?;
+    let y = cx.unary(UnaryFn::Erf, wide)?;
+    let y = cx.cast(y, DType::F32)?;
+    let y = cx.cast(y, dtype)?;
+    cx.done(y)
+}
+
 pub(super) fn import_gelu(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     let f = match cx.string("approximate")? {
         None | Some("none") => UnaryFn::Gelu,

@@ -117,6 +117,10 @@ fn along<R: Real>(op: &GridSample, n: usize, place: R) -> Pixels<R> {
     if place < ends.0 || place > ends.1 {
         match op.padding {
             GridPadding::Zeros => {}
+            // The border goes on for ever; curves that the last pixels bend end three beyond.
+            GridPadding::Border if op.mode == GridMode::Cubic => {
+                place = place.clamp(-3.0, n as f64 + 2.0);
+            }
             GridPadding::Border => place = place.clamp(0.0, (n as f64 - 1.0).max(0.0)),
             GridPadding::Reflection => place = reflect(place, ends),
         }
@@ -249,6 +253,8 @@ mod tests {
         close(sampled(Linear, Border, &places), [1.0, 1.5, 4.0]);
         close(sampled(Linear, Reflection, &places), [1.0, 1.5, 3.0]);
         close(sampled(Cubic, Border, &[-1.0 + 1.5 * step]), [2.5, 0.0, 0.0]);
+        // Pixels 3, 4, 4, 4 times -3/32, 19/32, 19/32, -3/32.
+        close(sampled(Cubic, Border, &[1.0 + step / 2.0]), [4.0 + 0.09375, 0.0, 0.0]);
     }
 
     #[test]
