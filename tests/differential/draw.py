@@ -21,7 +21,7 @@ TYPES = {
 NAMES = {np.dtype(t): name for name, t in TYPES.items()}
 # What a model is likely to use, the other types share the rest.
 COMMON = {"float": 12, "int64": 4, "double": 3, "float16": 3, "int32": 3, "uint8": 2, "int8": 2,
-          "bool": 2}
+          "bool": 2, "string": 3}
 WORDS = ["", "a", "b", "Ab", "déjà", "vu", "the end", "x1", "日本", "aa", " b ", "a@b.c"]
 
 

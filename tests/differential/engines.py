@@ -63,9 +63,12 @@ class Case:
             attrs[name] = value
         node = helper.make_node(self.schema.name, names, outputs, domain=self.schema.domain)
         for name, value in attrs.items():
-            kind = self.schema.attributes[name].type
-            node.attribute.append(helper.make_attribute(name, value, attr_type=int(kind.value)
-                                                        if hasattr(kind, "value") else int(kind)))
+            kind = int(self.schema.attributes[name].type.value)
+            if kind == onnx.AttributeProto.FLOAT:
+                value = float(value)
+            elif kind == onnx.AttributeProto.STRING and isinstance(value, int):
+                value = TensorProto.DataType.Name(value)
+            node.attribute.append(helper.make_attribute(name, value, attr_type=kind))
         infos, constants = [], []
         for i, x in enumerate(self.inputs):
             if x is None:
@@ -94,6 +97,43 @@ class Case:
         return (f"{self.schema.name}-{self.opset} ({', '.join(map(show, self.inputs))}) {attrs}"
                 f"{' constants ' + str(sorted(self.constant)) if self.constant else ''}"
                 f"{' symbolic' if self.symbolic else ''}")
+
+
+class Graph(Case):
+    """Several nodes; inputs are in the order of `names`."""
+
+    def __init__(self, schema, opset, nodes, named, results, constant, symbolic):
+        super().__init__(schema, opset, list(named.values()), {}, len(results), constant, symbolic)
+        self.nodes, self.names, self.results = nodes, list(named), results
+
+    def replace(self, **changes):
+        named = dict(zip(self.names, self.inputs))
+        graph = Graph(self.schema, self.opset, self.nodes, named, self.results,
+                      set(self.constant), self.symbolic)
+        for name, value in changes.items():
+            setattr(graph, name, value)
+        return graph
+
+    def model(self):
+        infos, constants = [], []
+        for i, (name, x) in enumerate(zip(self.names, self.inputs)):
+            if i in self.constant:
+                constants.append(numpy_helper.from_array(x, name))
+                continue
+            shape = [f"d{i}_{j}" for j in range(x.ndim)] if self.symbolic else x.shape
+            infos.append(helper.make_tensor_value_info(name, elem_type(x.dtype), shape))
+        made = [onnx.ValueInfoProto(name=name) for name in self.results]
+        graph = helper.make_graph(self.nodes, "g", infos, made, constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)],
+                                 ir_version=10)
+
+    def feeds(self):
+        return {name: x for i, (name, x) in enumerate(zip(self.names, self.inputs))
+                if i not in self.constant}
+
+    def text(self):
+        ops = " ".join(node.op_type for node in self.nodes)
+        return f"{super().text()} of {ops}"
 
 
 class Rinfer:

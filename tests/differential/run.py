@@ -4,8 +4,8 @@
     python3 tests/differential/run.py --rinfer target/debug/conformance [--cases N] [--seed S]
         [--op NAME,NAME or DOMAIN] [--found FOLDER] [--passed FILE.json]
 
-A case is one node: operator, version, types, shapes and attributes follow from its seed, so the
-same arguments give the same cases.  Classes:
+A case is one node, or for control flow, sequences and optionals a graph of a few: operator, version,
+types, shapes and attributes follow from its seed, so the same arguments give the same cases.  Classes:
 
     agree         rinfer gives what an oracle gives
     unsupported   rinfer says that it does not support it, an oracle does
@@ -26,11 +26,17 @@ import numpy as np
 import onnx
 from onnx import defs, numpy_helper
 
-import recipes_ml  # noqa: F401  (its recipes join the table)
+import recipes_attention  # noqa: F401  (their recipes join the table)
+import recipes_ml  # noqa: F401
 import recipes_nn  # noqa: F401
+import recipes_quant  # noqa: F401
+import recipes_signal  # noqa: F401
+import recipes_vision  # noqa: F401
 from draw import NAMES, Draw, Skip
-from engines import Case, Oracles, Refused, Rinfer, differ
+from engines import Case, Graph, Oracles, Refused, Rinfer, differ
 from recipes import RECIPES
+from recipes_graphs import GRAPHS, OPSETS
+from recipes_random import RANDOM, leveled
 
 ORACLES = Oracles()
 # Content that decides shapes is a constant more often than not, as in exported models.
@@ -45,7 +51,7 @@ def schemas(names):
     """Every version of every operator that has a recipe."""
     table = collections.defaultdict(dict)
     for s in defs.get_all_schemas_with_history():
-        known = s.domain in ("", "ai.onnx.ml") and s.name in RECIPES
+        known = s.domain in ("", "ai.onnx.ml") and s.name in (RECIPES | GRAPHS)
         if known and (not names or s.name in names or s.domain in names):
             table[s.name][s.since_version] = s
     return table
@@ -68,6 +74,8 @@ def draw_case(seed, table, names):
         opset = 21
     if schema.deprecated:
         raise Skip("deprecated")
+    if name in GRAPHS:
+        return draw_graph(seed, table[name], name, rng)
     d = Draw([seed, 2], schema, opset)
     given, attrs, *rest = RECIPES[name](d)
     inputs, formal = [], []
@@ -85,6 +93,19 @@ def draw_case(seed, table, names):
     chance = {i: 0.7 if formal[i] in SHAPE_INPUTS else 0.12 for i in range(len(inputs))}
     constant = {i for i, x in enumerate(inputs) if x is not None and rng.random() < chance[i]}
     return Case(schema, opset, inputs, attrs, rest[0] if rest else 1, constant, rng.random() < 0.3)
+
+
+def draw_graph(seed, versions, name, rng):
+    """A case of several nodes, `name` among them."""
+    opset = OPSETS[int(rng.integers(len(OPSETS)))]
+    since = max((v for v in versions if v <= opset), default=None)
+    if since is None:
+        raise Skip("came later")
+    d = Draw([seed, 2], versions[since], opset)
+    nodes, named, results = GRAPHS[name](d)
+    named = {key: np.asarray(x) for key, x in named.items()}
+    constant = {i for i in range(len(named)) if rng.random() < 0.2}
+    return Graph(versions[since], opset, nodes, named, results, constant, rng.random() < 0.4)
 
 
 def run_ort(model, feeds):
@@ -136,12 +157,13 @@ def judge(case, rinfer, plain=False):
     """The class of a case, and what to say about it."""
     model, feeds = case.model(), case.feeds()
     op = case.schema.name
-    found, why = attempt(rinfer.run, model, feeds, plain)
+    level = (lambda ys: leveled(case, ys)) if op in RANDOM else lambda ys: ys
+    found, why = attempt(lambda *of: level(rinfer.run(*of)), model, feeds, plain)
     if found is None and why.split(" ")[0] in ("panic", "crash"):
         return "wrong", why
     # Types that ONNX Runtime's Python cannot take are constants for it.
     exact = case.replace(constant=set(range(len(case.inputs))))
-    ours, ort_why = attempt(run_ort, model, feeds)
+    ours, ort_why = attempt(lambda *of: level(run_ort(*of)), model, feeds)
     if ours is None:
         ours, ort_why = attempt(run_ort, exact.model(), {}) if ort_why.startswith("a type") else (
             None, ort_why)
@@ -149,7 +171,7 @@ def judge(case, rinfer, plain=False):
         return "agree", "ort"
     reference, ref_why = None, "not written for this"
     if has_reference(case):
-        reference, ref_why = attempt(run_reference, model, feeds)
+        reference, ref_why = attempt(lambda *of: level(run_reference(*of)), model, feeds)
     if reference is not None and found is not None and len(reference) == len(found):
         # It forgets narrow types here and there.
         with np.errstate(all="ignore"):
@@ -181,7 +203,7 @@ def shrink(case, rinfer):
         smaller = case.replace(attrs={k: v for k, v in case.attrs.items() if k != name})
         case = smaller if wrong(smaller) else case
     for i in range(len(case.inputs) - 1, 0, -1):
-        if case.inputs[i] is not None and i < len(case.inputs):
+        if not isinstance(case, Graph) and case.inputs[i] is not None and i < len(case.inputs):
             inputs = list(case.inputs)
             inputs[i] = None
             smaller = case.replace(inputs=inputs, constant=case.constant - {i})
