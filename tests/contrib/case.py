@@ -35,6 +35,8 @@ class Case:
     opset: int = 17
     # Sparse initializers by name: (dense array).
     sparse: dict = dataclasses.field(default_factory=dict)
+    # Outputs that ONNX Runtime writes over inputs, by name: {output: input}.
+    shared: dict = dataclasses.field(default_factory=dict)
 
 
 def node(name, inputs, outputs, domain=MICROSOFT, **attributes):

@@ -256,3 +256,53 @@ def causal_conv(rng):
               "past": maybe(rng, floats(rng, b, c, k - 1))}
     return one(rng, "CausalConvWithState", arrays, 2,
                activation=pick(rng, "none", "silu", "swish", None))
+
+
+def layouts(rng, count, blocks):
+    """Which blocks are seen, the diagonal always: row and column indices of each layout."""
+    seen = rng.random((count, blocks, blocks)) < 0.5
+    seen = np.tril(seen | np.eye(blocks, dtype=bool))
+    rows = np.concatenate([np.zeros((count, 1)), seen.sum(2).cumsum(1)], 1).astype(np.int32)
+    columns = np.full((count, int(rows.max())), -1, np.int32)
+    for layout, found in zip(columns, seen):
+        at = np.nonzero(found)[1]
+        layout[:len(at)] = at
+    return rows, columns
+
+
+@operator("SparseAttention")
+def sparse_attention(rng):
+    kv_heads, group, block = int(rng.integers(1, 3)), int(rng.integers(1, 3)), 16
+    heads, d, room = kv_heads * group, 16, block * int(rng.integers(1, 4))
+    b, prompt = int(rng.integers(1, 3)), rng.random() < 0.5
+    s = int(rng.integers(1, room + 1)) if prompt else 1
+    total = s if prompt else int(rng.integers(2, room + 1))
+    # Where lengths differ ONNX Runtime 1.31 reads scores that nobody wrote.
+    lens = np.full(b, total)
+    rows, columns = layouts(rng, pick(rng, 1, heads), room // block + int(rng.integers(0, 2)))
+    dtype = pick(rng, np.float32, np.float32, np.float16)
+    f = lambda *shape: floats(rng, *shape, dtype=dtype)
+    packed, rotate = rng.random() < 0.3, rng.random() < 0.5
+    angles = floats(rng, room + 2, d // 2, low=-3, high=3)
+    width = heads * d
+    arrays = {
+        "query": f(b, s, width + 2 * kv_heads * d) if packed else f(b, s, width),
+        "key": None if packed else f(b, s, kv_heads * d),
+        "value": None if packed else f(b, s, kv_heads * d),
+        "past_key": f(b, kv_heads, room, d),
+        "past_value": f(b, kv_heads, room, d),
+        "rows": rows,
+        "columns": columns,
+        "total": np.array(total, np.int32),
+        "lens": lens.astype(np.int32),
+        "cos": np.cos(angles).astype(dtype) if rotate else None,
+        "sin": np.sin(angles).astype(dtype) if rotate else None,
+    }
+    case = one(rng, "SparseAttention", arrays, ["y", "k", "v"], fixed=["rows", "columns"],
+               num_heads=heads, kv_num_heads=kv_heads, sparse_block_size=block,
+               do_rotary=int(rotate), rotary_interleaved=int(rng.random() < 0.3),
+               scale=maybe(rng, 0.4, 0.3))
+    case.shared = {"k": "past_key", "v": "past_value"}
+    case.inputs |= {name: case.constants.pop(name) for name in case.shared.values()
+                    if name in case.constants}
+    return case

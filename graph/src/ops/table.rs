@@ -334,6 +334,7 @@ pub static ONNX: &[OnnxOp] = &[
     row("com.microsoft", "ScaledSiLU", &[1], contrib::gates::import_silu),
     row("com.microsoft", "SkipLayerNormalization", &[1], contrib::norm::import_skip),
     row("com.microsoft", "SkipSimplifiedLayerNormalization", &[1], contrib::norm::import_skip_simplified),
+    row("com.microsoft", "SparseAttention", &[1], contrib::sparse::import),
     row("com.microsoft", "SparseToDenseMatMul", &[1], contrib::product::import_sparse),
     row("com.microsoft", "TransposeMatMul", &[1], contrib::product::import_matmul),
     row("com.microsoft", "Trilu", &[1], trilu::import),

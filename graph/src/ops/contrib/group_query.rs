@@ -42,7 +42,15 @@ pub(in super::super) fn import(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     let [q, k, v] = unpacked(cx, heads as i64, kv_heads as i64)?;
     let lengths = Lengths::new(cx, q)?;
     let [q, k] = match cx.flag("do_rotary", false)? {
-        true => turned(cx, [(q, heads), (k, kv_heads)], &lengths)?,
+        true => {
+            let caches = [cx.opt_input(7), cx.opt_input(8)];
+            let interleaved = cx.flag("rotary_interleaved", false)?;
+            let ids = match cx.opt_input(9) {
+                Some(ids) => ids,
+                None => lengths.places(cx)?,
+            };
+            turned(cx, [(q, heads), (k, kv_heads)], caches, ids, interleaved)?
+        }
         false => [q, k],
     };
     let mut present = [k, v];
@@ -109,7 +117,11 @@ fn refuse(cx: &NodeCx<'_>) -> Result<(), Reason> {
 }
 
 /// Queries, keys and values; alone in query they stand one after the other.
-fn unpacked(cx: &mut NodeCx<'_>, heads: i64, kv_heads: i64) -> Result<[ValueId; 3], Reason> {
+pub(super) fn unpacked(
+    cx: &mut NodeCx<'_>,
+    heads: i64,
+    kv_heads: i64,
+) -> Result<[ValueId; 3], Reason> {
     let q = cx.input(0)?;
     if let (Some(k), Some(v)) = (cx.opt_input(1), cx.opt_input(2)) {
         return Ok([q, k, v]);
@@ -150,29 +162,29 @@ impl Lengths {
         let past = cx.select(first, [zero, before])?;
         Ok(Lengths { past, all, total, new })
     }
+
+    /// [b, s]: where the new ones stand.
+    fn places(&self, cx: &mut NodeCx<'_>) -> Result<ValueId, Reason> {
+        let past = cx.unsqueeze(self.past, &[1])?;
+        let steps = cx.count_to(self.new)?;
+        cx.binary(BinaryFn::Add, past, steps)
+    }
 }
 
-/// Queries and keys turned by their positions.
-fn turned(
+/// Queries and keys, of so many heads each, turned by their positions `ids`.
+pub(super) fn turned(
     cx: &mut NodeCx<'_>,
     parts: [(ValueId, usize); 2],
-    lengths: &Lengths,
+    caches: [Option<ValueId>; 2],
+    ids: ValueId,
+    interleaved: bool,
 ) -> Result<[ValueId; 2], Reason> {
-    let (Some(cos), Some(sin)) = (cx.opt_input(7), cx.opt_input(8)) else {
+    let [Some(cos), Some(sin)] = caches else {
         return Err(invalid!("rotary positions without cos_cache and sin_cache"));
     };
     let dim = heads::known(cx, cos, 1, "cos_cache")?;
     let dim = usize::try_from(dim).ok().and_then(|n| n.checked_mul(2));
     let dim = dim.ok_or_else(|| invalid!("cos_cache is too large"))?;
-    let interleaved = cx.flag("rotary_interleaved", false)?;
-    let ids = match cx.opt_input(9) {
-        Some(ids) => ids,
-        None => {
-            let past = cx.unsqueeze(lengths.past, &[1])?;
-            let steps = cx.count_to(lengths.new)?;
-            cx.binary(BinaryFn::Add, past, steps)?
-        }
-    };
     let mut turned = [cos; 2];
     for ((x, heads), y) in parts.into_iter().zip(&mut turned) {
         let op = RotaryEmbedding { interleaved, heads, dim };

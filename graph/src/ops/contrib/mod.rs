@@ -13,6 +13,7 @@ pub(super) mod moves;
 pub(super) mod norm;
 pub(super) mod product;
 pub(super) mod rotary;
+pub(super) mod sparse;
 
 #[cfg(test)]
 mod tests {
