@@ -81,7 +81,9 @@ impl Plan {
 
     /// One product of all rows where every matrix of the batch meets the same b.
     pub fn folded(mut self, trans_a: bool) -> Plan {
-        if !trans_a && self.batch.iter().all(|d| d[2] == 0) {
+        // Steps in an empty b are 0, too.
+        let same_b = self.k * self.n > 0 && self.batch.iter().all(|d| d[2] == 0);
+        if !trans_a && same_b {
             self.m *= self.count;
             self.count = 1;
             self.batch.clear();
@@ -328,6 +330,15 @@ mod tests {
             (x >> 24) as f32 / 16.0 - 8.0
         };
         Tensor::from_slice(shape, &(0..n).map(next).collect::<Vec<f32>>())
+    }
+
+    #[test]
+    fn empty_matrices_of_a_batch_are_not_one_for_all() {
+        let op = MatMul::PLAIN;
+        let y = run1(Isa::best(), op.clone(), &[t(&[0], &[]), t(&[2, 0, 1], &[])]).unwrap();
+        assert_eq!((y.shape(), y.as_slice::<f32>()), (&[2, 1][..], &[0.0, 0.0][..]));
+        let y = run1(Isa::best(), op, &[t(&[1], &[1.0]), t(&[2, 1, 0], &[])]).unwrap();
+        assert_eq!(y.shape(), [2, 0]);
     }
 
     /// The definition in f64, for operands of rank 2.
