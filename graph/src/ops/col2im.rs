@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::{Inputs, one};
 use crate::onnx::{NodeCx, Outputs};
 use crate::shape::show;
-use crate::{Dim, Fact, Facts, Reason, invalid};
+use crate::{DType, Dim, Fact, Facts, Reason, invalid};
 
 /// x, image_shape: int64 [k], block_shape: int64 [k] → image. Empty attributes mean ones (strides,
 /// dilations) and zeros (pads).
@@ -133,7 +133,17 @@ pub(super) fn import(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     let dilations = cx.ints("dilations")?.unwrap_or_default();
     let pads = cx.ints("pads")?.unwrap_or_default();
     let strides = cx.ints("strides")?.unwrap_or_default();
-    cx.emit(Col2Im { dilations, pads, strides })
+    let op = Col2Im { dilations, pads, strides };
+    let x = cx.input(0)?;
+    let dtype = cx.dtype(x)?;
+    if !(dtype == DType::Bool || dtype.is_int()) || matches!(dtype, DType::I32 | DType::I64) {
+        return cx.emit(op);
+    }
+    // Sums wrap where the narrow type's would; of truth values any makes true.
+    let wide = cx.cast(x, DType::I64)?;
+    let y = cx.push1(op, &[wide, cx.input(1)?, cx.input(2)?])?;
+    let y = cx.cast(y, dtype)?;
+    cx.done(y)
 }
 
 #[cfg(test)]

@@ -131,7 +131,17 @@ pub(super) fn import(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
         },
         align_corners: cx.flag("align_corners", false)?,
     };
-    cx.emit(op)
+    let x = cx.input(0)?;
+    let dtype = cx.dtype(x)?;
+    let small = dtype.is_int() && dtype.size() <= 4 && !dtype.is_packed();
+    if op.mode != GridMode::Nearest || !(small || dtype == DType::Bool) {
+        return cx.emit(op);
+    }
+    // float64 holds all integers of 32 bits.
+    let wide = cx.cast(x, DType::F64)?;
+    let y = cx.push1(op, &[wide, cx.input(1)?])?;
+    let y = cx.cast(y, dtype)?;
+    cx.done(y)
 }
 
 pub(super) fn import_affine(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {

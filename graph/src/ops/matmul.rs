@@ -133,13 +133,8 @@ pub(super) fn gemm(cx: &mut NodeCx<'_>) -> Result<ValueId, Reason> {
     // Before opset 7 C broadcast only if asked to; it may now, which allows what was an error.
     cx.ignore(&["broadcast"]);
     let (alpha, beta) = (cx.float("alpha")?.unwrap_or(1.0), cx.float("beta")?.unwrap_or(1.0));
-    let op = MatMul {
-        trans_a: cx.flag("transA", false)?,
-        trans_b: cx.flag("transB", false)?,
-        alpha,
-        activation: None,
-    };
-    let (a, b) = (cx.input(0)?, cx.input(1)?);
+    let (trans_a, trans_b) = (cx.flag("transA", false)?, cx.flag("transB", false)?);
+    let (mut a, b) = (cx.input(0)?, cx.input(1)?);
     for v in [a, b] {
         if let Some(rank) = cx.fact(v).rank()
             && rank != 2
@@ -148,8 +143,16 @@ pub(super) fn gemm(cx: &mut NodeCx<'_>) -> Result<ValueId, Reason> {
         }
     }
     let dtype = cx.dtype(a)?;
+    let mut op = MatMul { trans_a, trans_b, alpha, activation: None };
     if !dtype.is_float() && (alpha != 1.0 || beta != 1.0) {
-        return Err(unsupported!("Gemm of {dtype} with alpha {alpha} and beta {beta}"));
+        let least = if dtype.is_unsigned() { 0.0 } else { -128.0 };
+        let whole = |x: f32| x.fract() == 0.0 && (least..128.0).contains(&x);
+        if !whole(alpha) || !whole(beta) {
+            return Err(unsupported!("Gemm of {dtype} with alpha {alpha} and beta {beta}"));
+        }
+        let factor = cx.scalar_like(a, alpha)?;
+        a = cx.push1(Binary(BinaryFn::Mul), &[a, factor])?;
+        op.alpha = 1.0;
     }
     let c = cx.opt_input(2).filter(|_| beta != 0.0);
     let Some(mut c) = c else { return cx.push1(op, &[a, b]) };
