@@ -29,6 +29,13 @@ class Skip(Exception):
     """This operator cannot be drawn with these types."""
 
 
+def bounded(shape):
+    """The shape with its largest sizes halved until the elements are few."""
+    while np.prod(shape, dtype=np.int64) > 4096:
+        shape[int(np.argmax(shape))] //= 2
+    return shape
+
+
 class Draw:
     def __init__(self, seed, schema, opset):
         self.rng = np.random.default_rng(seed)
@@ -77,13 +84,10 @@ class Draw:
 
     def shape(self, low=0, high=4):
         rank = self.int(low, high) if self.chance(0.95) else self.int(low, max(high, 8))
-        shape = [self.size() for _ in range(rank)]
-        while np.prod(shape, dtype=np.int64) > 4096:
-            shape[int(np.argmax(shape))] //= 2
-        return shape
+        return bounded([self.size() for _ in range(rank)])
 
     def positive(self, low=0, high=4):
-        return [max(1, n) for n in self.shape(low, high)]
+        return bounded([max(1, n) for n in self.shape(low, high)])
 
     def broadcast(self, n, high=4):
         """Shapes that broadcast together."""
