@@ -82,7 +82,7 @@ def linear_attention(d):
     if "gated" in rule:
         inputs["decay"] = value([b, t, hk * d.of([1, k])], -1, 0)
     if "delta" in rule:
-        inputs["beta"] = value([b, t, hk * d.of([1, 1])], 0, 1)
+        inputs["beta"] = value([b, t, hk], 0, 1)
     attrs = {"q_num_heads": hk * g, "kv_num_heads": hk, "update_rule": rule}
     if d.chance(0.3):
         attrs["scale"] = 0.5
@@ -95,11 +95,12 @@ def linear_attention(d):
 def causal_conv(d):
     dtype = d.ty("T")
     b, c, t, k = d.int(1, 2), d.int(1, 4), d.int(1, 6), d.int(1, 4)
-    inputs = {"input": d.values([b, c, t], dtype, -2, 2), "weight": d.values([c, 1, k], dtype, -2, 2)}
+    value = lambda shape: d.values(shape, dtype, -2, 2)
+    inputs = {"input": value([b, c, t]), "weight": value([c, 1, k])}
     if d.chance(0.5):
-        inputs["bias"] = d.values([c], dtype, -2, 2)
+        inputs["bias"] = value([c])
     if d.chance(0.5):
-        inputs["past_state"] = d.values([b, c, k - 1], dtype, -2, 2)
+        inputs["past_state"] = value([b, c, k - 1])
     return inputs, {"activation": d.of(["none", "silu", "swish"])}, 2
 
 

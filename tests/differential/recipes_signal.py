@@ -81,8 +81,8 @@ def regex(d):
 @recipe("TfIdfVectorizer")
 def tf_idf(d):
     attrs = {"mode": d.of(["TF", "IDF", "TFIDF"]), "min_gram_length": 1, "max_gram_length": 2,
-             "max_skip_count": d.int(0, 2), "ngram_counts": [0, 3], "ngram_indexes": [0, 1, 2, 3, 4],
-             "pool_int64s": [1, 2, 3, 1, 2, 3, 1]}
+             "max_skip_count": d.int(0, 2), "ngram_counts": [0, 3],
+             "ngram_indexes": [0, 1, 2, 3, 4], "pool_int64s": [1, 2, 3, 1, 2, 3, 1]}
     if d.chance(0.5):
         attrs["weights"] = [0.5, 2.0, 1.0, 3.0, 0.25]
     return {"X": d.values(d.positive(1, 2), d.ty("T", ("int32", "int64")), 0, 4)}, attrs

@@ -46,7 +46,8 @@ def grid_sample(d):
              "align_corners": d.int(0, 1)}
     n = d.int(1, 2)
     x = d.values([n, d.int(1, 2), d.int(2, 5), d.int(2, 5)], d.ty("T1"), -9, 9)
-    return {"X": x, "grid": d.values([n, d.int(1, 4), d.int(1, 4), 2], d.ty("T2"), -1.2, 1.2)}, attrs
+    grid = d.values([n, d.int(1, 4), d.int(1, 4), 2], d.ty("T2"), -1.2, 1.2)
+    return {"X": x, "grid": grid}, attrs
 
 
 @recipe("AffineGrid")
@@ -129,7 +130,8 @@ def max_unpool(d):
 @recipe("DeformConv")
 def deform_conv(d):
     dtype = d.ty("T")
-    n, group, ci, co, spread = d.int(1, 2), d.of([1, 1, 2]), d.int(1, 2), d.int(1, 2), d.of([1, 1, 2])
+    n, ci, co = d.int(1, 2), d.int(1, 2), d.int(1, 2)
+    group, spread = d.of([1, 1, 2]), d.of([1, 1, 2])
     if group * ci % spread:
         spread = 1
     sizes, kernel = [d.int(3, 6), d.int(3, 6)], [d.int(1, 3), d.int(1, 3)]

@@ -4,8 +4,9 @@
     python3 tests/differential/run.py --rinfer target/debug/conformance [--cases N] [--seed S]
         [--op NAME,NAME or DOMAIN] [--found FOLDER] [--passed FILE.json]
 
-A case is one node, or for control flow, sequences and optionals a graph of a few: operator, version,
-types, shapes and attributes follow from its seed, so the same arguments give the same cases.  Classes:
+A case is one node, or for control flow, sequences and optionals a graph of a few: operator,
+version, types, shapes and attributes follow from its seed, so the same arguments give the same
+cases.  Classes:
 
     agree         rinfer gives what an oracle gives
     unsupported   rinfer says that it does not support it, an oracle does
@@ -175,7 +176,7 @@ def judge(case, rinfer, plain=False):
     if reference is not None and found is not None and len(reference) == len(found):
         # It forgets narrow types here and there.
         with np.errstate(all="ignore"):
-            reference = [np.asarray(y).astype(x.dtype) if np.asarray(y).dtype.kind not in "USO" else y
+            reference = [y if np.asarray(y).dtype.kind in "USO" else np.asarray(y).astype(x.dtype)
                          for x, y in zip(found, reference)]
     if ours is None and reference is None:
         return "no oracle", f"{ort_why} | {ref_why} | {why}"
