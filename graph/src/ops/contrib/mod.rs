@@ -14,6 +14,7 @@ pub(super) mod norm;
 pub(super) mod product;
 pub(super) mod rotary;
 pub(super) mod sparse;
+pub(super) mod streams;
 
 #[cfg(test)]
 mod tests {
