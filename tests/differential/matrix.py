@@ -2,8 +2,11 @@
 """Collects what was seen to be right into tools/cli/src/tested.json, for docs/operators.md.
 
     target/debug/conformance --rows target/conformance > official.jsonl
+    python3 tests/contrib/run.py --rinfer target/debug/rinfer --keep target/contrib/run
+    python3 tests/contrib/quantized.py --rinfer target/debug/rinfer --keep target/contrib/quantized
+    target/debug/conformance --rows target/contrib > contrib.jsonl
     python3 tests/differential/run.py --rinfer target/debug/conformance --passed drawn.json …
-    python3 tests/differential/matrix.py official.jsonl drawn.json
+    python3 tests/differential/matrix.py official.jsonl contrib.jsonl drawn.json
     target/debug/rinfer ops --markdown > docs/operators.md
 
 Rows that are in the file stay: to begin anew, remove it first.

@@ -51,8 +51,8 @@ const HEAD: &str = "# Operators
 
 What was seen to give right results, by operator, version of its definition, backend, and type of
 the first input: each combination passed an official ONNX test, or agreed with ONNX Runtime or the
-ONNX reference evaluator on nodes drawn at random (`tests/differential`). What is not in the table
-may work; what rinfer does not support it refuses with a sentence.
+ONNX reference evaluator on nodes drawn at random (`tests/differential`, `tests/contrib`). What is
+not in the table may work; what rinfer does not support it refuses with a sentence.
 
 `rinfer ops --markdown` prints this page from what `tests/differential/matrix.py` collects.
 ";
