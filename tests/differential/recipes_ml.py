@@ -91,6 +91,54 @@ def tree(d):
     return {"X": x}, attrs
 
 
+def branch(d, nodes, leaves, features, sets, depth):
+    """Adds a node with what is below it; the node's number."""
+    at = len(nodes)
+    mode = 6 if sets is not None and d.chance(0.3) else d.int(0, 5)
+    nodes.append({"featureids": d.int(0, features - 1), "modes": mode,
+                  "splits": float(d.int(-6, 6)) / 2})
+    if mode == 6:
+        # Others than whole numbers are more than ONNX Runtime takes.
+        sets.append(sorted({float(d.int(1, 5)) for _ in range(d.int(1, 4))}))
+        nodes[at]["splits"] = 0.0
+    for side in ("true", "false"):
+        leaf = depth == 2 or d.chance(0.4)
+        nodes[at][f"{side}leafs"] = int(leaf)
+        if leaf:
+            nodes[at][f"{side}nodeids"] = len(leaves)
+            leaves.append(float(np.float32(d.rng.uniform(-1, 1))))
+        else:
+            nodes[at][f"{side}nodeids"] = branch(d, nodes, leaves, features, sets, depth + 1)
+    return at
+
+
+@recipe("TreeEnsemble")
+def new_tree(d):
+    x = rows(d)
+    nodes, leaves, sets = [], [], [] if d.chance(0.4) else None
+    roots = [branch(d, nodes, leaves, x.shape[1], sets, 0) for _ in range(d.int(1, 4))]
+    column = lambda key: [node[key] for node in nodes]
+    targets = d.int(1, 3)
+    attrs = {f"nodes_{key}": column(key) for key in
+             ("featureids", "truenodeids", "falsenodeids", "trueleafs", "falseleafs")}
+    attrs |= {"nodes_modes": np.array(column("modes"), np.uint8),
+              "nodes_splits": np.array(column("splits"), x.dtype),
+              "leaf_weights": np.array(leaves, x.dtype), "tree_roots": roots,
+              "leaf_targetids": [d.int(0, targets - 1) for _ in leaves], "n_targets": targets,
+              "aggregate_function": d.int(0, 3)}
+    # ONNX Runtime takes 1 for LOGISTIC and 2 for SOFTMAX, the other way round.
+    attrs["post_transform"] = d.of([0, 0, 3])
+    if sets:
+        # Sets in the order of their nodes; each but the last ends in NaN.
+        joined = [value for members in sets for value in [*members, np.nan]]
+        attrs["membership_values"] = np.array(joined, x.dtype)
+    if d.chance(0.4):
+        attrs["nodes_missing_value_tracks_true"] = [d.int(0, 1) for _ in nodes]
+        if x.size:
+            x.reshape(-1)[0] = np.nan
+    return {"X": x}, attrs
+
+
 @recipe("LinearRegressor", "LinearClassifier")
 def linear(d):
     classifier = d.schema.name == "LinearClassifier"
