@@ -69,7 +69,8 @@ impl LoadOptions {
     }
 }
 
-/// A model that was read: its graph and what its file says about it.
+/// A model that was read: its graph and what its file says about it. Clones share the weights.
+#[derive(Clone)]
 pub struct Model {
     pub(crate) inner: onnx::Model,
     pub(crate) limits: Limits,
@@ -168,14 +169,57 @@ impl Model {
     /// # Errors
     /// A pass broke the graph: a defect of this engine.
     pub fn optimize(&mut self) -> Result<rinfer_graph::passes::Report, Error> {
+        self.run_passes(rinfer_graph::passes::PIPELINE, &[])
+    }
+
+    /// Runs these passes, but for those `without`, by name.
+    ///
+    /// # Errors
+    /// As for [`Model::optimize`].
+    pub fn run_passes(
+        &mut self,
+        passes: &[rinfer_graph::passes::Pass],
+        without: &[&str],
+    ) -> Result<rinfer_graph::passes::Report, Error> {
         use rinfer_graph::passes::{self, Options};
         let isa = rinfer_cpu::simd::Isa::best();
         let eval = rinfer_cpu::eval::NodeEval { isa, limit: self.limits.fold_value };
-        let options = Options { limits: &self.limits, ..Options::default() };
+        let options = Options { limits: &self.limits, disabled: without, ..Options::default() };
         guarded(|| {
-            passes::optimize(&mut self.inner.graph, &eval, &options)
+            passes::run_passes(&mut self.inner.graph, passes, &eval, &options)
                 .map_err(|e| Error::Internal(format!("internal error: {e}")))
         })
+    }
+
+    /// The model with another graph, which has as many inputs and outputs, in the same order.
+    pub fn with_graph(&self, graph: Graph) -> Model {
+        let info = &self.inner;
+        let inner = onnx::Model {
+            graph,
+            inputs: info.inputs.clone(),
+            outputs: info.outputs.clone(),
+            defaults: Vec::new(),
+            declared_inputs: info.declared_inputs.clone(),
+            opsets: info.opsets.clone(),
+            producer: info.producer.clone(),
+            domain: info.domain.clone(),
+            doc: info.doc.clone(),
+            metadata: info.metadata.clone(),
+            ..*info
+        };
+        Model { inner, limits: self.limits.clone(), mappings: self.mappings.clone() }
+    }
+
+    /// Sets an entry of the model's metadata, which its file keeps.
+    pub fn set_metadata(&mut self, key: &str, value: &str) {
+        self.inner.metadata.retain(|(k, _)| k != key);
+        self.inner.metadata.push((key.to_string(), value.to_string()));
+    }
+
+    /// Tells the system that mapped weights need not stay in memory: what is read again comes from
+    /// the file again.
+    pub fn release(&self) {
+        self.mappings.iter().for_each(Mapping::release);
     }
 
     /// The model as the bytes of an ONNX file.

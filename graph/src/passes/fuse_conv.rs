@@ -20,6 +20,18 @@ pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
     }
 }
 
+/// What moves into the weight and the bias alone: the convolution stays one as ONNX has it.
+pub(super) fn constants(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
+    match g.op(id) {
+        Op::BatchNormalization(op) => batch_norm(g, id, op),
+        Op::Binary(Binary(BinaryFn::Add)) => {
+            let (a, b) = (g.input(id, 0)?, g.input(id, 1)?);
+            channel_bias(g, a, b).or_else(|| channel_bias(g, b, a))
+        }
+        _ => None,
+    }
+}
+
 /// The convolution that makes `v`, if nobody else reads it and nothing is applied to it yet.
 fn plain<'a>(g: &GraphView<'a>, v: ValueId) -> Option<(&'a Conv, &'a Node)> {
     let node = g.made_by(v)?;

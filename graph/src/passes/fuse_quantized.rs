@@ -37,8 +37,8 @@ pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
             let q = Codes::made(g, id, op)?;
             same_codes(g, &q)
                 .or_else(|| moved(g, id, &q))
-                .or_else(|| without_relu(g, id, &q))
                 .or_else(|| convolution(g, &q))
+                .or_else(|| without_relu(g, id, &q))
                 .or_else(|| quantized_product(g, &q))
         }
         _ => activated(g, id),
@@ -301,16 +301,20 @@ fn without_relu(g: &GraphView<'_>, id: NodeId, q: &Codes) -> Option<Rewrite> {
     p.finish(&[y])
 }
 
-/// Q(Conv(D(x), D(w), D(bias)))
+/// Q(Conv(D(x), D(w), D(bias))), with or without a Relu that saturation does.
 fn convolution(g: &GraphView<'_>, q: &Codes) -> Option<Rewrite> {
-    let node = g.made_by(q.x)?;
+    let made = g.producer(q.x)?;
+    let relu = matches!(g.op(made), Op::Unary(Unary(UnaryFn::Relu)) | Op::Clip(Clip { .. }));
+    let cut = relu && g.single_use(q.x) && idle(g, q, activation_of(g, made)?);
+    let y = if cut { g.input(made, 0)? } else { q.x };
+    let node = g.made_by(y)?;
     let Op::Conv(Conv { window, group, activation }) = &node.op else { return None };
     let (x, w) = (Codes::read(g, node.inputs[0]?)?, Codes::read(g, node.inputs[1]?)?);
     let channels = w.axis.is_none_or(|axis| axis == Axis(0));
     let terms = g.fact(w.x).sizes()?.iter().skip(1).product::<usize>();
     let bytes = x.byte() && w.byte() && x.axis.is_none() && channels && few(Some(terms as i64));
     let extra = node.inputs.get(3).copied().flatten().is_some();
-    if !bytes || extra || !g.single_use(q.x) || activation.is_some_and(|a| !idle(g, q, a)) {
+    if !bytes || extra || !g.single_use(y) || activation.is_some_and(|a| !idle(g, q, a)) {
         return None;
     }
     let mut p = g.patch();
@@ -377,6 +381,15 @@ mod tests {
             a, s, z = DynamicQuantizeLinear(x)\nc = MatMulInteger(a, b, z)\nf = Cast<to = 1>(c)\n\
             m = Mul(s, bs)\ny = Mul(f, m)\n→ y";
         assert_eq!(ops(text), ["DynamicQuantizeLinear", "QuantizedMatMul"]);
+    }
+
+    #[test]
+    fn a_convolution_takes_a_relu_that_saturation_does() {
+        let text = "x: uint8[n, 2, 4, 4]\nw: int8[3, 2, 1, 1]\nb: int32[3]\ns: float = 0.5\n\
+            t: float[3] = 0.25\nz: uint8 = 0\nu: float[3] = 0.125\nfx = DequantizeLinear(x, s, z)\n\
+            fw = DequantizeLinear<axis = 0>(w, t)\nfb = DequantizeLinear<axis = 0>(b, u)\n\
+            c = Conv(fx, fw, fb)\nr = Relu(c)\ny = QuantizeLinear(r, s, z)\n→ y";
+        assert_eq!(ops(text), ["QLinearConv"]);
     }
 
     #[test]

@@ -132,6 +132,15 @@ pub static PIPELINE: &[Pass] = &[
     whole("drop_dead", Level::Exact, drop_dead::run),
 ];
 
+/// What a model goes through before it is quantized: constants become one, nodes stay the user's.
+pub static PREPARE: &[Pass] = &[
+    whole("fold_constants", Level::Exact, fold_constants::run),
+    rule("identities", Level::Exact, identities::rule),
+    rule("fold_conv_constants", Level::Full, fuse_conv::constants),
+    whole("dedupe_constants", Level::Exact, dedupe_constants::run),
+    whole("drop_dead", Level::Exact, drop_dead::run),
+];
+
 /// What to do, and how far to go.
 #[derive(Clone, Copy)]
 pub struct Options<'a> {
