@@ -3,16 +3,17 @@
 //! An observer is an operator that hands on what it reads, so it works in the bodies of loops too,
 //! and nothing of a sample is kept.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use rinfer::graph::ops::Custom;
+use rinfer::graph::ops::{Custom, MatMul, Reshape};
 use rinfer::graph::{Graph, NodeId, ValueId};
-use rinfer::{CustomOp, DType, Facts, Inputs, Model, Reason, RunOptions, Session, Value};
+use rinfer::{CustomOp, DType, Facts, Inputs, Model, Reason, RunOptions, Session, Tensor, Value};
 
 use crate::error::{Error, Result};
 use crate::observe::{Method, Observer};
 use crate::rebuild::{Rebuild, Writer, rebuild};
+use crate::smooth::Peaks;
 
 /// A value of a model: the number of its graph, and its own.
 pub type Place = (usize, ValueId);
@@ -60,7 +61,10 @@ impl Look for Mutex<Observer> {
 }
 
 /// y = x; x is looked at.
-struct Watch(Arc<dyn Look>);
+struct Watch(Vec<Arc<dyn Look>>);
+
+/// Who looks at which value.
+pub(crate) type Looks = HashMap<Place, Vec<Arc<dyn Look>>>;
 
 impl CustomOp for Watch {
     fn name(&self) -> &str {
@@ -77,7 +81,7 @@ impl CustomOp for Watch {
         };
         let t = x.as_tensor()?;
         if t.dtype() == DType::F32 {
-            self.0.look(t.shape(), t.as_slice());
+            self.0.iter().for_each(|look| look.look(t.shape(), t.as_slice()));
         }
         Ok(vec![x.clone()])
     }
@@ -88,7 +92,7 @@ impl CustomOp for Watch {
 }
 
 struct Watcher<'a> {
-    looks: &'a HashMap<Place, Arc<dyn Look>>,
+    looks: &'a Looks,
 }
 
 impl Watcher<'_> {
@@ -117,12 +121,91 @@ impl Writer for Watcher<'_> {
     }
 }
 
-/// A session of a model in which these values are looked at.
-pub(crate) fn watched(
+/// y = x; what `x` moves together, xᵀx, is added up.
+struct Gram(Arc<Mutex<Vec<f32>>>);
+
+impl CustomOp for Gram {
+    fn name(&self) -> &str {
+        "Gram"
+    }
+
+    fn infer(&self, inputs: &Inputs<'_>) -> std::result::Result<Facts, Reason> {
+        Ok([inputs.get(0)?.clone().forget()].into_iter().collect())
+    }
+
+    fn run(&self, inputs: &[Option<Value>]) -> std::result::Result<Vec<Value>, Reason> {
+        let [Some(x), Some(products)] = inputs else {
+            return Err(Reason::new(rinfer::Kind::Invalid, "nothing to add up"));
+        };
+        let products = products.as_tensor()?.as_slice::<f32>();
+        let mut sum = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        sum.resize(products.len(), 0.0);
+        sum.iter_mut().zip(products).for_each(|(s, p)| *s += p);
+        Ok(vec![x.clone()])
+    }
+
+    fn deterministic(&self) -> bool {
+        false
+    }
+}
+
+/// Adds up xᵀx of values [.., k].
+struct Adder<'a> {
+    sums: &'a BTreeMap<Place, (usize, Arc<Mutex<Vec<f32>>>)>,
+}
+
+impl Adder<'_> {
+    fn add(&mut self, r: &mut Rebuild<'_>, v: ValueId) -> std::result::Result<(), Reason> {
+        let Some((k, sum)) = self.sums.get(&(r.number, v)) else { return Ok(()) };
+        let x = r.value(v);
+        let shape = r.new.constant(Tensor::vector(&[-1i64, *k as i64]));
+        let rows = r.new.push1(Reshape { allowzero: false }, &[x, shape])?;
+        let product = MatMul { trans_a: true, ..MatMul::PLAIN };
+        let products = r.new.push1(product, &[rows, rows])?;
+        let y = r.new.push1(Custom(Arc::new(Gram(sum.clone()))), &[x, products])?;
+        r.redirect(v, y);
+        Ok(())
+    }
+}
+
+impl Writer for Adder<'_> {
+    fn node(&mut self, r: &mut Rebuild<'_>, id: NodeId) -> std::result::Result<bool, Reason> {
+        if r.old.order().first() == Some(&id) {
+            for &v in r.old.inputs() {
+                self.add(r, v)?;
+            }
+        }
+        Ok(false)
+    }
+
+    fn after(&mut self, r: &mut Rebuild<'_>, id: NodeId) -> std::result::Result<(), Reason> {
+        let outputs = r.old.node(id).outputs.clone();
+        outputs.iter().try_for_each(|&v| self.add(r, v))
+    }
+}
+
+/// xᵀx of values [.., k], over all samples.
+///
+/// # Errors
+/// A sample cannot be read, or the model cannot run it.
+pub(crate) fn grams(
     model: &Model,
-    looks: &HashMap<Place, Arc<dyn Look>>,
-    threads: usize,
-) -> Result<Session> {
+    places: &BTreeMap<Place, usize>,
+    samples: &dyn Samples,
+    running: &Running<'_>,
+) -> Result<BTreeMap<Place, Vec<f32>>> {
+    let sums = places.iter().map(|(&p, &k)| (p, (k, Arc::default()))).collect();
+    let graph = rebuild(model.graph(), &mut Adder { sums: &sums })?;
+    let session = Session::builder().threads(running.threads).build(model.with_graph(graph))?;
+    run_all(&session, samples, running, "products of activations")?;
+    drop(session);
+    let take =
+        |m: &Mutex<Vec<f32>>| std::mem::take(&mut *m.lock().unwrap_or_else(|e| e.into_inner()));
+    Ok(sums.iter().map(|(&p, (_, m))| (p, take(m))).collect())
+}
+
+/// A session of a model in which these values are looked at.
+pub(crate) fn watched(model: &Model, looks: &Looks, threads: usize) -> Result<Session> {
     let graph = rebuild(model.graph(), &mut Watcher { looks })?;
     Ok(Session::builder().threads(threads).build(model.with_graph(graph))?)
 }
@@ -152,24 +235,36 @@ pub struct Running<'a> {
     pub progress: Progress<'a>,
 }
 
-/// Runs the samples and observes these values.
+/// Runs the samples and observes values: the ranges of some, the channels of others.
 ///
 /// # Errors
 /// A sample cannot be read, or the model cannot run it.
 pub fn observe(
     model: &Model,
-    places: &[Place],
+    (places, read): (&[Place], &BTreeSet<Place>),
     method: Method,
     samples: &dyn Samples,
     running: &Running<'_>,
-) -> Result<Ranges> {
+) -> Result<(Ranges, BTreeMap<Place, Peaks>)> {
     let observers: BTreeMap<Place, Arc<Mutex<Observer>>> =
         places.iter().map(|&p| (p, Arc::new(Mutex::new(Observer::new(method))))).collect();
-    let looks = observers.iter().map(|(&p, o)| (p, o.clone() as Arc<dyn Look>)).collect();
+    let peaks: BTreeMap<Place, Arc<Mutex<Peaks>>> =
+        read.iter().map(|&p| (p, Arc::default())).collect();
+    let mut looks = Looks::new();
+    for (&p, o) in &observers {
+        looks.entry(p).or_default().push(o.clone());
+    }
+    for (&p, o) in &peaks {
+        looks.entry(p).or_default().push(o.clone());
+    }
     run_all(&watched(model, &looks, running.threads)?, samples, running, "calibration")?;
-    let take = |o: &Arc<Mutex<Observer>>| o.lock().unwrap_or_else(|e| e.into_inner()).clone();
-    let seen = observers.iter().map(|(&p, o)| (p, take(o))).collect();
-    Ok(Ranges { method: Some(method), seen, samples: samples.len() })
+    let seen = observers.iter().map(|(&p, o)| (p, taken(o))).collect();
+    let ranges = Ranges { method: Some(method), seen, samples: samples.len() };
+    Ok((ranges, peaks.iter().map(|(&p, o)| (p, taken(o))).collect()))
+}
+
+fn taken<T: Clone>(held: &Mutex<T>) -> T {
+    held.lock().unwrap_or_else(|e| e.into_inner()).clone()
 }
 
 /// Runs every sample for what is seen inside.

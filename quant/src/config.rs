@@ -160,7 +160,7 @@ impl Config {
         if let Some(found) = self.exclude.iter().find(|r| r.is_match(&layer.name)) {
             return Some(format!("excluded by the name, {found}"));
         }
-        if self.exclude_ops.iter().any(|op| *op == layer.op) {
+        if self.exclude_ops.contains(&layer.op) {
             return Some(format!("excluded by the operator, {}", layer.op));
         }
         let wanted =

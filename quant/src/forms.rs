@@ -6,7 +6,9 @@
 //! Blocks:  MatMulNBits, or MatMul(x, D(codes)) with a scale for each block
 //! Table:   Cast(Gather(codes, i)) · Gather(scales, i)
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rinfer::graph::ops::{
     Axis, Binary, BinaryFn, Cast, DequantizeLinear, DynamicQuantizeLinear, Gather, MatMul,
@@ -80,13 +82,15 @@ pub struct Choice {
     pub form: Form,
     /// Blocks that an algorithm chose, instead of rounding to the nearest code.
     pub blocks: Option<Blocks>,
+    /// What activations are divided by and the weight's rows multiplied with, a number for each.
+    pub smooth: Option<Arc<Vec<f32>>>,
     /// Added to the bias, one number for each channel, so that the mean of what it makes stays.
     pub shift: Option<Vec<f32>>,
 }
 
 impl From<Form> for Choice {
     fn from(form: Form) -> Choice {
-        Choice { form, blocks: None, shift: None }
+        Choice { form, blocks: None, smooth: None, shift: None }
     }
 }
 
@@ -115,6 +119,8 @@ pub struct Quantizer<'a> {
     readers: HashMap<(usize, ValueId), usize>,
     pairs: HashMap<(usize, ValueId, Key), ValueId>,
     dynamic: HashMap<(usize, ValueId), [ValueId; 3]>,
+    /// Values that were divided: by what, and what came out.
+    divided: HashMap<(usize, ValueId), Vec<(Arc<Vec<f32>>, ValueId)>>,
     weights: HashMap<(usize, ValueId, WeightScheme, bool), (Written, Codes)>,
 }
 
@@ -136,6 +142,7 @@ impl<'a> Quantizer<'a> {
             readers,
             pairs: HashMap::new(),
             dynamic: HashMap::new(),
+            divided: HashMap::new(),
             weights: HashMap::new(),
         }
     }
@@ -152,8 +159,8 @@ impl Writer for Quantizer<'_> {
         let Some(&(layer, choice)) = self.chosen.get(&site) else { return Ok(false) };
         match (&choice.form, layer.role) {
             (Form::Float, _) => return Ok(false),
-            (Form::Stored(w), Role::Table) => self.table(r, layer, *w)?,
-            (Form::Stored(w), _) => self.stored(r, layer, *w)?,
+            (Form::Stored(w), Role::Table) => self.table(r, layer, choice, *w)?,
+            (Form::Stored(w), _) => self.stored(r, layer, choice, *w)?,
             (Form::Dynamic(w), Role::Product) => self.dynamic(r, layer, choice, *w)?,
             (Form::Static { .. }, Role::Product | Role::Conv) => self.fixed(r, layer, choice)?,
             (Form::Blocks(b), Role::Product) => self.blocks(r, layer, choice, *b)?,
@@ -191,14 +198,39 @@ fn zero_scalar(p: &Params) -> Tensor {
 }
 
 impl Quantizer<'_> {
-    /// D(Q(v)): what stands for `v` and has only the numbers that codes stand for.
-    fn pair(&mut self, r: &mut Rebuild<'_>, v: ValueId, p: &Params) -> Result<ValueId, Reason> {
-        if let Some(&done) = self.pairs.get(&(r.number, v, key(p))) {
+    /// What a layer reads, in the copy; divided where outliers go into the weight.
+    fn data(
+        &mut self,
+        r: &mut Rebuild<'_>,
+        layer: &Layer,
+        choice: &Choice,
+    ) -> Result<ValueId, Reason> {
+        let x = r.value(layer.data);
+        let Some(by) = &choice.smooth else { return Ok(x) };
+        let known = self.divided.entry((r.number, x)).or_default();
+        if let Some((_, y)) = known.iter().find(|(old, _)| old == by) {
+            return Ok(*y);
+        }
+        let factors: Vec<f32> = by.iter().map(|s| 1.0 / s).collect();
+        let factors = r.constant(Tensor::vector(&factors), layer.data, "smoothing");
+        let y = r.step(Binary(BinaryFn::Mul), &[x, factors], layer.data, "smoothed")?;
+        known.push((by.clone(), y));
+        Ok(y)
+    }
+
+    /// D(Q(x)): x with only the numbers that codes stand for. `old` names it.
+    fn pair(
+        &mut self,
+        r: &mut Rebuild<'_>,
+        x: ValueId,
+        old: ValueId,
+        p: &Params,
+    ) -> Result<ValueId, Reason> {
+        if let Some(&done) = self.pairs.get(&(r.number, x, key(p))) {
             return Ok(done);
         }
-        let x = r.value(v);
-        let done = self.pair_of(r, x, v, p)?;
-        self.pairs.insert((r.number, v, key(p)), done);
+        let done = self.pair_of(r, x, old, p)?;
+        self.pairs.insert((r.number, x, key(p)), done);
         Ok(done)
     }
 
@@ -229,7 +261,7 @@ impl Quantizer<'_> {
         let x = r.value(layer.result);
         let y = self.pair_of(r, x, layer.result, p)?;
         r.bind(layer.result, y);
-        self.pairs.insert((r.number, layer.result, key(p)), y);
+        self.pairs.insert((r.number, y, key(p)), y);
         Ok(())
     }
 
@@ -237,27 +269,26 @@ impl Quantizer<'_> {
     fn codes(
         &mut self,
         r: &mut Rebuild<'_>,
-        layer: &Layer,
+        (layer, choice): (&Layer, &Choice),
         how: WeightScheme,
         swap: bool,
         least: Option<&[f32]>,
     ) -> Result<(Written, Codes), Reason> {
         let cached = (r.number, layer.weight, how, swap);
-        if least.is_none()
-            && let Some(found) = self.weights.get(&cached)
-        {
+        let alone = least.is_some() || choice.smooth.is_some();
+        if !alone && let Some(found) = self.weights.get(&cached) {
             return Ok(found.clone());
         }
         let shared = self.readers.get(&(r.number, layer.weight)).is_some_and(|&n| n > 1);
-        let made = if swap && shared && least.is_none() {
-            let (w, codes) = self.codes(r, layer, how, false, None)?;
+        let made = if swap && shared && !alone {
+            let (w, codes) = self.codes(r, (layer, choice), how, false, None)?;
             let perm = [1, 0].into_iter().collect();
             let swapped =
                 r.step(Transpose { perm: Some(perm) }, &[w.codes], layer.weight, "swapped")?;
             (Written { codes: swapped, axis: w.axis.map(|axis| 1 - axis), ..w }, codes)
         } else {
-            let t = r.old.tensor(layer.weight).ok_or_else(|| no("its weight is no constant"))?;
-            let mut codes = weights::quantize(t, layer.channels, how, least)?;
+            let t = weight(r, layer, choice)?;
+            let mut codes = weights::quantize(&t, layer.channels, how, least)?;
             if swap {
                 codes = codes.swapped()?;
             }
@@ -269,7 +300,7 @@ impl Quantizer<'_> {
             };
             (written, codes)
         };
-        if least.is_none() {
+        if !alone {
             self.weights.insert(cached, made.clone());
         }
         Ok(made)
@@ -294,8 +325,9 @@ impl Quantizer<'_> {
         how: WeightScheme,
     ) -> Result<(), Reason> {
         let swap = layer.channels == Some(0);
-        let (w, _) = self.codes(r, layer, how, swap, None)?;
-        let [codes, scale, zero] = self.dynamic_codes(r, layer.data)?;
+        let (w, _) = self.codes(r, (layer, choice), how, swap, None)?;
+        let x = self.data(r, layer, choice)?;
+        let [codes, scale, zero] = self.dynamic_codes(r, x, layer.data)?;
         let sums = push(r, MatMulInteger, &[Some(codes), Some(w.codes), Some(zero), w.zeros])?;
         r.name(sums, layer.result, "sums");
         let cast = Cast { to: DType::F32, saturate: true, round_mode: Default::default() };
@@ -316,17 +348,21 @@ impl Quantizer<'_> {
     }
 
     /// Codes, scale and zero point of activations, once for all layers that read them.
-    fn dynamic_codes(&mut self, r: &mut Rebuild<'_>, v: ValueId) -> Result<[ValueId; 3], Reason> {
-        if let Some(&done) = self.dynamic.get(&(r.number, v)) {
+    fn dynamic_codes(
+        &mut self,
+        r: &mut Rebuild<'_>,
+        x: ValueId,
+        v: ValueId,
+    ) -> Result<[ValueId; 3], Reason> {
+        if let Some(&done) = self.dynamic.get(&(r.number, x)) {
             return Ok(done);
         }
-        let x = r.value(v);
         let made = r.new.push(DynamicQuantizeLinear, &[Some(x)], 3)?;
         for (&new, suffix) in made.iter().zip(["quantized", "scale", "zero_point"]) {
             r.name(new, v, suffix);
         }
         let done = [made[0], made[1], made[2]];
-        self.dynamic.insert((r.number, v), done);
+        self.dynamic.insert((r.number, x), done);
         Ok(done)
     }
 
@@ -349,7 +385,8 @@ impl Quantizer<'_> {
     /// Q and D around a product or a convolution.
     fn fixed(&mut self, r: &mut Rebuild<'_>, layer: &Layer, choice: &Choice) -> Result<(), Reason> {
         let Form::Static { weight, input, .. } = &choice.form else { return Ok(()) };
-        let x = self.pair(r, layer.data, input)?;
+        let x = self.data(r, layer, choice)?;
+        let x = self.pair(r, x, layer.data, input)?;
         let product = layer.role == Role::Product;
         let swap = product && layer.channels == Some(0);
         let has_bias = layer.bias.is_some() || choice.shift.is_some();
@@ -359,12 +396,12 @@ impl Quantizer<'_> {
         let unit = input.scale * alpha.abs().max(f32::MIN_POSITIVE);
         let least: Vec<f32> = bias.iter().map(|b| b.abs() / unit / (1 << 29) as f32).collect();
         let large = least.iter().any(|l| *l > 0.0).then_some(least);
-        let needed = large.filter(|least| self.too_small(r, layer, *weight, least));
+        let needed = large.filter(|least| self.too_small(r, (layer, choice), *weight, least));
         let folded = needed.map(|least| match weight.per_channel && layer.channels.is_some() {
             true if least.len() > 1 => least,
             _ => vec![least.iter().copied().fold(0.0, f32::max)],
         });
-        let (w, codes) = self.codes(r, layer, *weight, swap, folded.as_deref())?;
+        let (w, codes) = self.codes(r, (layer, choice), *weight, swap, folded.as_deref())?;
         let wd = self.dequantized(r, w, layer.weight)?;
         let integer_bias = has_bias && input.scheme.bits == 8 && alpha == 1.0;
         let bias = match (has_bias, integer_bias) {
@@ -381,9 +418,15 @@ impl Quantizer<'_> {
     }
 
     /// Whether the bias would not fit with the scales that the weight has by itself.
-    fn too_small(&self, r: &Rebuild<'_>, layer: &Layer, how: WeightScheme, least: &[f32]) -> bool {
-        let Some(t) = r.old.tensor(layer.weight) else { return false };
-        let codes = weights::quantize(t, layer.channels, how, None);
+    fn too_small(
+        &self,
+        r: &Rebuild<'_>,
+        (layer, choice): (&Layer, &Choice),
+        how: WeightScheme,
+        least: &[f32],
+    ) -> bool {
+        let Ok(t) = weight(r, layer, choice) else { return false };
+        let codes = weights::quantize(&t, layer.channels, how, None);
         codes.is_ok_and(|codes| {
             let n = codes.scales.len().max(least.len());
             let at = |x: &[f32], i: usize| x[if x.len() == 1 { 0 } else { i }];
@@ -426,9 +469,10 @@ impl Quantizer<'_> {
         &mut self,
         r: &mut Rebuild<'_>,
         layer: &Layer,
+        choice: &Choice,
         how: WeightScheme,
     ) -> Result<(), Reason> {
-        let (w, _) = self.codes(r, layer, how, false, None)?;
+        let (w, _) = self.codes(r, (layer, choice), how, false, None)?;
         let mut wd = self.dequantized(r, w, layer.weight)?;
         if layer.swapped {
             let perm = [1, 0].into_iter().collect();
@@ -446,9 +490,10 @@ impl Quantizer<'_> {
         &mut self,
         r: &mut Rebuild<'_>,
         layer: &Layer,
+        choice: &Choice,
         how: WeightScheme,
     ) -> Result<(), Reason> {
-        let (w, codes) = self.codes(r, layer, how, false, None)?;
+        let (w, codes) = self.codes(r, (layer, choice), how, false, None)?;
         let Op::Gather(gather) = r.old.node(layer.site.node).op.clone() else {
             return Err(no("it is no Gather"));
         };
@@ -485,7 +530,7 @@ impl Quantizer<'_> {
                 Blocks::nearest(t, layer.channels == Some(0), how)?
             }
         };
-        let x = r.value(layer.data);
+        let x = self.data(r, layer, choice)?;
         let mut y = match how.packed {
             true => {
                 let codes = r.constant(blocks.packed()?, layer.weight, "blocks");
@@ -524,6 +569,15 @@ impl Quantizer<'_> {
 
 fn no(text: &'static str) -> Reason {
     Reason::new(rinfer::Kind::Unsupported, text)
+}
+
+/// A layer's weight; its rows multiplied where outliers of activations go into it.
+fn weight<'a>(r: &Rebuild<'a>, layer: &Layer, choice: &Choice) -> Result<Cow<'a, Tensor>, Reason> {
+    let t = r.old.tensor(layer.weight).ok_or_else(|| no("its weight is no constant"))?;
+    match &choice.smooth {
+        None => Ok(Cow::Borrowed(t)),
+        Some(by) => crate::smooth::scaled(t, layer.channels == Some(0), by).map(Cow::Owned),
+    }
 }
 
 /// Whether a channel holds nothing but zeros: its scale is of no use to a bias.

@@ -257,7 +257,11 @@ fn bounds_at_zero(g: &Graph, id: NodeId, v: ValueId) -> bool {
     let zero = |t: &Tensor| t.dtype() == DType::F32 && t.as_slice::<f32>() == [0.0];
     let relu = match &node.op {
         Op::Unary(Unary(UnaryFn::Relu)) => true,
-        Op::Clip(Clip) => bound(1).is_some_and(zero),
+        // An upper bound that is computed cannot be taken along.
+        Op::Clip(Clip) => {
+            bound(1).is_some_and(zero)
+                && node.inputs.get(2).copied().flatten().is_none_or(|v| g.tensor(v).is_some())
+        }
         _ => false,
     };
     relu && node.inputs[0] == Some(v)

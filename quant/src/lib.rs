@@ -21,11 +21,19 @@ pub mod calibrate;
 pub mod config;
 mod error;
 pub mod forms;
+mod ladder;
 pub mod layers;
+pub mod metric;
 pub mod observe;
 mod plan;
+pub mod probe;
 pub mod rebuild;
+mod refine;
+pub mod report;
+pub mod rounding;
 pub mod scheme;
+pub mod search;
+pub mod smooth;
 pub mod weights;
 
 pub use calibrate::{Running, Sample, Samples};
@@ -34,6 +42,7 @@ pub use error::{Error, Result};
 pub use forms::{Choice, Form};
 pub use layers::{Layer, Left, Role};
 pub use plan::{Decision, Job};
+pub use report::Report;
 
 #[cfg(test)]
 mod tests;

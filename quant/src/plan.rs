@@ -15,6 +15,7 @@ use crate::layers::{Layer, Left, Role, layers};
 use crate::observe::{Method, Observer};
 use crate::rebuild::{graphs, rebuild};
 use crate::scheme::{Params, Scheme};
+use crate::smooth::Peaks;
 
 /// What is decided about a layer, and why.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub struct Job {
     pub left: Vec<Left>,
     /// What was seen of activations.
     pub ranges: Ranges,
+    /// The ends of each channel of what products read.
+    pub peaks: BTreeMap<Place, Peaks>,
 }
 
 /// Weights below this gain nothing in integers: what surrounds the product takes longer.
@@ -63,7 +66,7 @@ impl Job {
         prepare(&mut model)?;
         let (layers, left) = layers(model.graph());
         config.check_matches(&layers, &left)?;
-        Ok(Job { model, config, layers, left, ranges: Ranges::default() })
+        Ok(Job { model, config, layers, left, ranges: Ranges::default(), peaks: BTreeMap::new() })
     }
 
     /// The values whose ranges static layers need.
@@ -90,7 +93,12 @@ impl Job {
     /// A sample cannot be read, or the model cannot run it.
     pub fn calibrate(&mut self, samples: &dyn Samples, running: &Running<'_>) -> Result<()> {
         let places = self.places();
-        self.ranges = observe(&self.model, &places, self.config.method, samples, running)?;
+        let product = |l: &&Layer| l.role == Role::Product;
+        let read = self.layers.iter().filter(product).map(|l| (l.site.graph, l.data));
+        let read: BTreeSet<Place> = read.collect();
+        let method = self.config.method;
+        let (ranges, peaks) = observe(&self.model, (&places, &read), method, samples, running)?;
+        (self.ranges, self.peaks) = (ranges, peaks);
         Ok(())
     }
 
@@ -178,7 +186,10 @@ impl Job {
                 weight.per_channel &= layer.channels.is_some();
                 Decision::new(Form::Dynamic(weight), "ranges are found in every run")
             }
-            (Role::Conv, Mode::Auto | Mode::Dynamic) if self.ranges.samples == 0 => Decision::new(
+            (Role::Conv, Mode::Auto) if self.ranges.samples == 0 => {
+                Decision::keep("a convolution in integers needs calibration: --calib")
+            }
+            (Role::Conv, Mode::Dynamic) if self.ranges.samples == 0 => Decision::new(
                 Form::Stored(config.weight),
                 "the weight alone: a convolution in integers needs calibration",
             ),

@@ -17,7 +17,7 @@ pub(crate) fn digits() -> Model {
 /// Numbers that look like a picture of ink.
 pub(crate) fn pictures(n: usize) -> Vec<Sample> {
     let picture = |i: usize| {
-        let pixel = |p: usize| (((p * 31 + i * 97) * 2654435761 >> 7) % 17) as f32 / 16.0;
+        let pixel = |p: usize| ((((p * 31 + i * 97) * 2654435761) >> 7) % 17) as f32 / 16.0;
         let pixels: Vec<f32> = (0..2 * 64).map(pixel).collect();
         vec![("image".to_string(), Value::from(Tensor::from_slice(&[2, 1, 8, 8], &pixels)))]
     };
@@ -103,4 +103,197 @@ fn what_is_excluded_stays_and_what_matches_nothing_is_an_error() {
     let exclude_ops = vec!["LSTM".to_string()];
     let error = Job::new(digits(), Config { exclude_ops, ..Config::default() }).err().unwrap();
     assert!(error.to_string().contains("there are Conv, Gemm"), "{error}");
+}
+
+/// Eight products with Relu between them; the outputs of some have one channel `by` times as
+/// large, which the next weight's row makes up for: the same function, harder to quantize.
+fn planted(layers: &[usize], by: f32) -> Model {
+    let mut state = 7u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.5
+    };
+    let n = 48;
+    let mut g = rinfer::Graph::new();
+    let mut x = g.input("x", rinfer::Fact::ranked(rinfer::DType::F32, 2));
+    for layer in 0..8 {
+        let mut w: Vec<f32> = (0..n * n).map(|_| uniform() * 0.5).collect();
+        if layers.contains(&layer) {
+            (0..n).for_each(|i| w[i * n + 5] *= by);
+        }
+        if layer > 0 && layers.contains(&(layer - 1)) {
+            (0..n).for_each(|i| w[5 * n + i] /= by);
+        }
+        let w = g.constant(Tensor::from_slice(&[n, n], &w));
+        x = g.push1(rinfer::graph::ops::MatMul::PLAIN, &[x, w]).unwrap();
+        g.set_name(x, &format!("product_{layer}"));
+        if layer < 7 {
+            let relu = rinfer::graph::ops::Unary(rinfer::graph::ops::UnaryFn::Relu);
+            x = g.push1(relu, &[x]).unwrap();
+            g.set_name(x, &format!("relu_{layer}"));
+        }
+    }
+    g.output(x);
+    Model::from_graph(g)
+}
+
+fn rows(n: usize) -> Vec<Sample> {
+    let mut state = 99u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 40) as f32 / (1 << 24) as f32 - 0.3
+    };
+    let row = |_| {
+        let x: Vec<f32> = (0..4 * 48).map(|_| uniform()).collect();
+        vec![("x".to_string(), Value::from(Tensor::from_slice(&[4, 48], &x)))]
+    };
+    (0..n).map(row).collect()
+}
+
+fn ask(metric: crate::metric::Metric, goal: crate::metric::Goal) -> crate::search::Ask<'static> {
+    crate::search::Ask {
+        metric,
+        goal,
+        command: None,
+        labels: &|_| None,
+        budget: None,
+        seed: 0,
+        cache: crate::search::Cache::default(),
+        keep: &|_| {},
+    }
+}
+
+fn calibrated(model: Model, samples: &Vec<Sample>, config: Config) -> (Job, Vec<Decision>) {
+    let mut job = Job::new(model, config).unwrap();
+    job.calibrate(samples, &running()).unwrap();
+    let decisions = job.decide();
+    (job, decisions)
+}
+
+fn naive() -> Config {
+    let mut config = Config { mode: Mode::Static, ..Config::default() };
+    config.method = crate::observe::Method::MinMax;
+    config.weight.per_channel = false;
+    config
+}
+
+#[test]
+fn a_probe_computes_what_the_written_model_does() {
+    let samples = pictures(6);
+    let config = Config { mode: Mode::Static, ..Config::default() };
+    let (job, decisions) = calibrated(digits(), &samples, config);
+    let probe = crate::probe::Probe::new(&job, &running()).unwrap();
+    for (i, decision) in decisions.iter().enumerate() {
+        let form = probe.add(i, &decision.choice);
+        probe.set(i, form);
+    }
+    let choices: Vec<_> = decisions.into_iter().map(|d| d.choice).collect();
+    let written = job.write(&choices).unwrap();
+    for sample in &samples {
+        let got = probe.run(sample.clone(), &RunOptions::new()).unwrap();
+        assert_eq!(got[0].as_tensor().unwrap().as_slice::<f32>(), run(&written, sample));
+    }
+}
+
+#[test]
+fn the_search_finds_the_layers_that_were_made_hard() {
+    use crate::metric::{Goal, Metric};
+    let samples = rows(24);
+    let (job, decisions) = calibrated(planted(&[2, 5], 300.0), &samples, naive());
+    let asked = ask(Metric::Cosine, Goal::Drop(0.5));
+    let found = crate::search::search(&job, &decisions, &samples, &running(), asked).unwrap();
+    assert!(found.reached, "{found:?}");
+    let changed: Vec<&str> = job
+        .layers
+        .iter()
+        .zip(found.decisions.iter().zip(&decisions))
+        .filter(|(_, (new, old))| new.choice.form != old.choice.form)
+        .map(|(layer, _)| layer.name.as_str())
+        .collect();
+    // Products 2 and 5 make the large channels, 3 and 6 read them.
+    let expected = ["product_2", "product_3", "product_5", "product_6"];
+    assert!(changed.iter().all(|c| expected.contains(c)), "{changed:?}");
+    assert!(["product_2", "product_5"].iter().all(|e| changed.contains(e)), "{changed:?}");
+    let integer = found.decisions.iter().filter(|d| d.choice.form.is_integer()).count();
+    assert!(integer >= 6, "{:?}", found.decisions);
+    // What was measured once is not measured again, and leads to the same.
+    let (evaluations, _) = found.evaluations;
+    assert!(evaluations < 20, "{evaluations}");
+}
+
+#[test]
+fn what_was_measured_is_not_measured_again() {
+    use crate::metric::{Goal, Metric};
+    let samples = rows(8);
+    let (job, decisions) = calibrated(planted(&[2], 300.0), &samples, naive());
+    let kept = std::cell::RefCell::new(crate::search::Cache::default());
+    let keep = |cache: &crate::search::Cache| *kept.borrow_mut() = cache.clone();
+    let mut asked = ask(Metric::Cosine, Goal::Drop(0.5));
+    asked.keep = &keep;
+    let first = crate::search::search(&job, &decisions, &samples, &running(), asked).unwrap();
+    let cache = crate::search::Cache::from_json(&kept.borrow().to_json());
+    let again = crate::search::Ask { cache, ..ask(Metric::Cosine, Goal::Drop(0.5)) };
+    let second = crate::search::search(&job, &decisions, &samples, &running(), again).unwrap();
+    assert_eq!(second.evaluations, (0, 0));
+    assert_eq!(second.searched, first.searched);
+}
+
+#[test]
+fn smoothing_alone_keeps_what_was_made_hard() {
+    let samples = rows(16);
+    let model = planted(&[1, 4], 200.0);
+    let mut config = naive();
+    config.weight.per_channel = true;
+    let cosine_of = |config: Config| {
+        let (job, mut decisions) = calibrated(model.clone(), &samples, config);
+        job.refine(&mut decisions, Some(&samples), &running()).unwrap();
+        let choices: Vec<_> = decisions.into_iter().map(|d| d.choice).collect();
+        let written = job.write(&choices).unwrap();
+        cosine(&run(&model, &samples[0]), &run(&written, &samples[0]))
+    };
+    let plain = cosine_of(config.clone());
+    let smooth = cosine_of(Config { smooth: Some(crate::Smooth::Auto), ..config });
+    assert!(smooth > 0.999 && smooth > plain, "{plain} {smooth}");
+}
+
+#[test]
+fn better_codes_lose_less() {
+    use crate::Rounding;
+    let samples = rows(64);
+    let model = planted(&[], 1.0);
+    let lost = |rounding: Rounding| {
+        let config = Config { mode: Mode::WeightOnly, rounding, ..Config::default() };
+        let (job, mut decisions) = calibrated(model.clone(), &samples, config);
+        job.refine(&mut decisions, Some(&samples), &running()).unwrap();
+        let choices: Vec<_> = decisions.into_iter().map(|d| d.choice).collect();
+        let written = job.write(&choices).unwrap();
+        let written = Model::from_bytes(written.to_onnx().unwrap()).unwrap();
+        let of = |s: &Sample| 1.0 - cosine(&run(&model, s), &run(&written, s));
+        samples.iter().take(4).map(of).sum::<f64>()
+    };
+    let nearest = lost(Rounding::Nearest);
+    for rounding in [Rounding::Hqq, Rounding::Gptq, Rounding::Awq] {
+        let found = lost(rounding);
+        assert!(found < nearest, "{rounding:?}: {found}, nearest {nearest}");
+    }
+}
+
+#[test]
+fn corrected_biases_keep_the_mean() {
+    let samples = pictures(12);
+    let mut config = naive();
+    config.correct_bias = true;
+    let (job, mut decisions) = calibrated(digits(), &samples, config);
+    let plain: Vec<_> = decisions.iter().map(|d| d.choice.clone()).collect();
+    job.refine(&mut decisions, Some(&samples), &running()).unwrap();
+    let corrected: Vec<_> = decisions.into_iter().map(|d| d.choice).collect();
+    assert!(corrected.iter().all(|c| c.shift.is_some()));
+    let off = |choices: &[crate::Choice]| {
+        let written = job.write(choices).unwrap();
+        let d = |s: &Sample| -> f32 {
+            run(&digits(), s).iter().zip(run(&written, s)).map(|(a, b)| a - b).sum()
+        };
+        samples.iter().map(d).sum::<f32>().abs()
+    };
+    assert!(off(&corrected) < off(&plain), "{} {}", off(&corrected), off(&plain));
 }

@@ -20,6 +20,7 @@ use crate::options::{Device, RunOptions};
 pub struct SessionBuilder {
     load: LoadOptions,
     threads: usize,
+    nested: bool,
     isa: Option<String>,
     reproducible: bool,
     optimize: bool,
@@ -33,6 +34,7 @@ impl Default for SessionBuilder {
         SessionBuilder {
             load: LoadOptions::default(),
             threads: 0,
+            nested: false,
             isa: None,
             reproducible: false,
             optimize: true,
@@ -47,6 +49,13 @@ impl SessionBuilder {
     /// How many threads a run may use; 0, the default, is one per core.
     pub fn threads(mut self, threads: usize) -> SessionBuilder {
         self.threads = threads;
+        self
+    }
+
+    /// For a session that an operator of another session runs: its runs use that one's threads
+    /// instead of threads of their own.
+    pub fn nested(mut self) -> SessionBuilder {
+        self.nested = true;
         self
     }
 
@@ -240,7 +249,10 @@ impl SessionBuilder {
             None => Isa::from_env(),
         };
         let isa = isa.map_err(|text| Error::Option(invalid!("{text}")))?;
-        let cpu = || CpuBackend::new(isa, self.threads).map_err(Error::Option);
+        let cpu = || match self.nested {
+            true => Ok(CpuBackend::nested(isa)),
+            false => CpuBackend::new(isa, self.threads).map_err(Error::Option),
+        };
         let mut backends: Backends = Vec::new();
         match &self.device {
             Device::Cpu => backends.push(Arc::new(cpu()?)),

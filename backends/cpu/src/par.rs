@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_micros(500);
 pub struct Pool {
     #[cfg(feature = "threads")]
     threads: Option<std::sync::Arc<rayon::ThreadPool>>,
+    /// The threads of whoever calls.
+    #[cfg(feature = "threads")]
+    inherited: bool,
 }
 
 impl Pool {
@@ -47,7 +50,7 @@ impl Pool {
             .thread_name(|i| format!("rinfer-{i}"))
             .build()
             .map_err(|e| format!("a pool of {threads} threads cannot be made: {e}"))?;
-        Ok(Pool { threads: Some(std::sync::Arc::new(pool)) })
+        Ok(Pool { threads: Some(std::sync::Arc::new(pool)), inherited: false })
     }
 
     /// A pool that runs everything on the calling thread: built without the feature `threads`.
@@ -64,6 +67,17 @@ impl Pool {
         Pool {
             #[cfg(feature = "threads")]
             threads: None,
+            #[cfg(feature = "threads")]
+            inherited: false,
+        }
+    }
+
+    /// The threads of the pool in which it is used, if it is used in one.
+    pub fn inherited() -> Pool {
+        Pool {
+            #[cfg(feature = "threads")]
+            inherited: true,
+            ..Pool::serial()
         }
     }
 
@@ -82,6 +96,7 @@ impl Pool {
         {
             match &self.threads {
                 Some(pool) => pool.install(|| as_serial(false, f)),
+                None if self.inherited => f(),
                 None => as_serial(true, f),
             }
         }

@@ -37,6 +37,11 @@ impl CpuBackend {
         Ok(CpuBackend { isa, pool })
     }
 
+    /// With the threads of the run in which its own runs happen.
+    pub fn nested(isa: Isa) -> CpuBackend {
+        CpuBackend { isa, pool: Pool::inherited() }
+    }
+
     /// The instruction set.
     pub fn isa(&self) -> Isa {
         self.isa

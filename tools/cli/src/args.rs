@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::quantize_args::QuantizeArgs;
+
 /// Runs ONNX models on the CPU and on GPUs, without any C or C++ runtime.
 #[derive(Debug, Parser)]
 #[command(name = "rinfer", version, max_term_width = 100)]
@@ -31,6 +33,8 @@ pub enum Verb {
     Compare(CompareArgs),
     /// Write the optimized graph as ONNX
     Optimize(OptimizeArgs),
+    /// Write a model in integers, as accurate as asked for
+    Quantize(Box<QuantizeArgs>),
     /// Show this machine's CPU and GPUs
     Devices {
         /// Print one JSON object on stdout instead of a table

@@ -29,6 +29,8 @@ pub mod formats;
 pub mod inputs;
 pub mod outputs;
 pub mod print;
+pub mod quantize_args;
+pub mod samples;
 pub mod stats;
 pub mod table;
 pub mod tested;
@@ -55,6 +57,7 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Bench(args) => verbs::bench::bench(&args, &how(args.json)),
         Verb::Compare(args) => verbs::compare::compare(&args, &how(args.json)),
         Verb::Optimize(args) => verbs::optimize::optimize(&args, &how(args.json)),
+        Verb::Quantize(args) => verbs::quantize::quantize(&args, &how(args.json)),
         Verb::Devices { json } => verbs::devices::devices(&how(json)),
         Verb::Ops(args) => verbs::ops::ops(&args, &how(args.json)),
         Verb::Completions { shell } => verbs::completions(shell),

@@ -13,6 +13,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use rinfer::Model;
+
 use crate::failure::{Code, Failure, OrFail, Result};
 
 /// The most bytes of a file of values: what fits comfortably into memory.
@@ -84,6 +86,28 @@ impl Drop for Part<'_> {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.part);
     }
+}
+
+/// Above this the weights go into a file of their own: protobuf ends at 2 GiB.
+const LARGE: usize = 2000 << 20;
+
+/// Writes a model made from the file `from`, and `OUT.data` beside it if it is large; the bytes of
+/// both.
+pub fn write_model(model: &Model, from: &Path, output: &Path, overwrite: bool) -> Result<usize> {
+    let failed = |e| Failure::load(from, e);
+    if model.weight_bytes() <= LARGE {
+        let bytes = model.to_onnx().map_err(failed)?;
+        write(output, &bytes, overwrite)?;
+        return Ok(bytes.len());
+    }
+    let name = output.file_name().unwrap_or_default().to_string_lossy();
+    let location = format!("{name}.data");
+    let beside = output.with_file_name(&location);
+    let mut file = Part::create(&beside, overwrite)?;
+    let bytes = model.to_onnx_external(&location, &mut file).map_err(failed)?;
+    let data = file.finish()?;
+    write(output, &bytes, overwrite)?;
+    Ok(bytes.len() + data as usize)
 }
 
 /// The part of a file's name after its last dot, in lower case.

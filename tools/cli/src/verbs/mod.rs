@@ -6,6 +6,7 @@ pub mod devices;
 pub mod inspect;
 pub mod ops;
 pub mod optimize;
+pub mod quantize;
 mod roofline;
 pub mod run;
 pub mod test;

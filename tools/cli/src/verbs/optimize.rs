@@ -23,7 +23,7 @@ pub fn optimize(args: &OptimizeArgs, print: &PrintArgs) -> Result<()> {
     let nodes_before = model.graph().order().len();
     model.optimize().map_err(|e| Failure::load(&args.model, e))?;
     let nodes_after = model.graph().order().len();
-    let bytes = write(args, &model)?;
+    let bytes = formats::write_model(&model, &args.model, &args.output, args.overwrite)?;
     if !args.no_check {
         check(args, &dims, print)?;
     }
@@ -40,27 +40,6 @@ pub fn optimize(args: &OptimizeArgs, print: &PrintArgs) -> Result<()> {
         println!("nodes  {nodes_before} → {nodes_after}");
     }
     Ok(())
-}
-
-/// Above this the weights go into a file of their own: protobuf ends at 2 GiB.
-const LARGE: usize = 2000 << 20;
-
-/// Writes the model, and a file `OUT.data` beside it if it is large; the bytes of both.
-fn write(args: &OptimizeArgs, model: &Model) -> Result<usize> {
-    let failed = |e| Failure::load(&args.model, e);
-    if model.weight_bytes() <= LARGE {
-        let bytes = model.to_onnx().map_err(failed)?;
-        formats::write(&args.output, &bytes, args.overwrite)?;
-        return Ok(bytes.len());
-    }
-    let name = args.output.file_name().unwrap_or_default().to_string_lossy();
-    let location = format!("{name}.data");
-    let beside = args.output.with_file_name(&location);
-    let mut file = formats::Part::create(&beside, args.overwrite)?;
-    let bytes = model.to_onnx_external(&location, &mut file).map_err(failed)?;
-    let data = file.finish()?;
-    formats::write(&args.output, &bytes, args.overwrite)?;
-    Ok(bytes.len() + data as usize)
 }
 
 /// Runs the original, not optimized, and what was written on the same inputs; removes what was

@@ -1,0 +1,147 @@
+//! `rinfer quantize`: a model in integers, checked, with the reason for every layer.
+
+mod calibrate;
+mod config;
+
+use std::path::Path;
+
+use rinfer::{Model, Session};
+use rinfer_quant::report::Report;
+use rinfer_quant::{Choice, Decision, Error, Job, Samples};
+
+use crate::args::PrintArgs;
+use crate::compare::distance;
+use crate::context::{self, say};
+use crate::failure::{Code, Failure, Result};
+use crate::formats::{self, ending};
+use crate::quantize_args::{QuantizeArgs, QuantizeVerb};
+use crate::samples::Data;
+use crate::stats::short;
+use crate::table::Table;
+
+/// Quantizes a model and writes it, or does what the second verb says.
+pub fn quantize(args: &QuantizeArgs, print: &PrintArgs) -> Result<()> {
+    match &args.verb {
+        Some(QuantizeVerb::Calibrate(args)) => calibrate::calibrate(args, print),
+        Some(_) => Err(Failure::usage("not yet")),
+        None => whole(args, print),
+    }
+}
+
+/// An error of the quantizer, about the model in `path`.
+fn failed(path: &Path, error: Error) -> Failure {
+    match error {
+        Error::Engine(e) => Failure::run(path, e),
+        Error::Config(text) => Failure::usage(text),
+        Error::Caller(text) => Failure::usage(text),
+        other => Failure::new(Code::Model, format!("{}: {other}", path.display())),
+    }
+}
+
+fn whole(args: &QuantizeArgs, print: &PrintArgs) -> Result<()> {
+    let Some(path) = &args.model else { return Err(Failure::usage("which model?")) };
+    if let Some(output) = &args.output
+        && output.exists()
+        && !args.overwrite
+    {
+        let text = format!("{} exists; --overwrite replaces it", output.display());
+        return Err(Failure::usage(text));
+    }
+    let config = config::config(&args.how)?;
+    let model = context::open(path, &args.how.limits, &[])?;
+    let data = Data::open(&model, &args.data, print)?;
+    let mut job = Job::new(model.clone(), config).map_err(|e| failed(path, e))?;
+    calibrate::ranges(path, &mut job, &args.how, &args.data, data.as_ref(), print)?;
+    let decisions = job.decide();
+    let choices: Vec<Choice> = decisions.iter().map(|d| d.choice.clone()).collect();
+    let quantized = job.write(&choices).map_err(|e| failed(path, e))?;
+    let mut report = Report::new(&path.display().to_string(), &job, &decisions);
+    if let Some(output) = &args.output
+        && !args.dry_run
+    {
+        // The weights were read; what is written need not stand in memory beside them.
+        model.release();
+        let before = std::fs::metadata(path).map_or(0, |m| m.len()) as usize;
+        let bytes = formats::write_model(&quantized, path, output, args.overwrite)?;
+        report.bytes = Some((before, bytes));
+        drop(quantized);
+        if !args.no_check {
+            report.accuracy = check(args, &model, output, data.as_ref())?;
+        }
+    }
+    write_reports(args, &report)?;
+    show(&report, &decisions, print);
+    Ok(())
+}
+
+/// Reads what was written; where there are samples, runs it beside the original on one.
+fn check(
+    args: &QuantizeArgs,
+    model: &Model,
+    output: &Path,
+    data: Option<&Data>,
+) -> Result<Vec<String>> {
+    let written = Model::open(output).map_err(|e| Failure::load(output, e))?;
+    let Some(data) = data else { return Ok(Vec::new()) };
+    let sample = data.get(0).map_err(|e| failed(output, e))?;
+    let options = context::run_options(None)?;
+    let run = |model: Model| {
+        let session = Session::builder().threads(args.how.threads).build(model);
+        let session = session.map_err(|e| Failure::load(output, e))?;
+        session.run_with(sample.clone(), &options).map_err(|e| Failure::run(output, e))
+    };
+    let names: Vec<String> = model.outputs().iter().map(|p| p.name.clone()).collect();
+    let (want, got) = (run(model.clone())?, run(written)?);
+    let mut lines = Vec::new();
+    for ((name, want), got) in names.iter().zip(&want).zip(&got) {
+        if let Some(d) = distance(got, want) {
+            lines
+                .push(format!("{name}: cosine {} to the float model, one sample", short(d.cosine)));
+        }
+    }
+    Ok(lines)
+}
+
+fn write_reports(args: &QuantizeArgs, report: &Report) -> Result<()> {
+    for path in &args.report {
+        let text = match ending(path).as_str() {
+            "json" => format!("{:#}\n", report.to_json()),
+            "html" => report.to_html(),
+            other => {
+                return Err(Failure::usage(format!("a report ending in {other:?}: json, html")));
+            }
+        };
+        formats::write(path, text.as_bytes(), args.overwrite)?;
+    }
+    Ok(())
+}
+
+fn show(report: &Report, decisions: &[Decision], print: &PrintArgs) {
+    if print.json {
+        println!("{}", report.to_json());
+        return;
+    }
+    let mut table = Table::new(&["layer", "op", "became", "why", "weights"]);
+    for r in &report.rows {
+        table.row([
+            r.name.clone(),
+            r.op.clone(),
+            r.form.clone(),
+            r.why.clone(),
+            r.weights.to_string(),
+        ]);
+    }
+    print!("{table}");
+    let kept = decisions.iter().filter(|d| d.choice.form == rinfer_quant::Form::Float).count();
+    println!("layers   {} quantized, {kept} kept", decisions.len() - kept);
+    println!("integers {:.1} % of multiply–accumulate steps", 100.0 * report.integer_share());
+    if let Some((before, after)) = report.bytes {
+        println!(
+            "bytes    {before} → {after} ({:.1} %)",
+            100.0 * after as f64 / before.max(1) as f64
+        );
+    }
+    for line in &report.accuracy {
+        say(&PrintArgs { quiet: false, ..print.clone() }, line);
+    }
+}
