@@ -2,6 +2,7 @@
 //!
 //! w[k, n] ≈ (code[n, k] - zero[n, b]) · scale[n, b], b = k / size; codes are 0 … 2^bits - 1.
 
+use rinfer::graph::ops::MatMulNBits;
 use rinfer::{DType, Reason, Tensor};
 
 use crate::weights::chunks;
@@ -134,6 +135,43 @@ impl Blocks {
             }
         }
         Ok(made)
+    }
+
+    /// The blocks that a MatMulNBits reads; zero points packed, or none.
+    ///
+    /// # Errors
+    /// Scales are not float32.
+    pub fn read(
+        op: &MatMulNBits,
+        codes: &Tensor,
+        scales: &Tensor,
+        zeros: Option<&Tensor>,
+    ) -> Result<Blocks, Reason> {
+        if scales.dtype() != DType::F32 {
+            return Err(Reason::new(rinfer::Kind::Unsupported, "scales that are not float32"));
+        }
+        let (bits, blocks, row) = (op.bits, op.blocks(), op.zero_bytes());
+        let mask = ((1u32 << bits) - 1) as u8;
+        let code = |bytes: &[u8], i: usize| (bytes[i * bits / 8] >> (i * bits % 8)) & mask;
+        let how = BlockScheme {
+            bits: bits as u32,
+            size: op.block_size,
+            symmetric: zeros.is_none(),
+            packed: true,
+        };
+        let at = |n: usize, k: usize| code(codes.as_bytes(), n * blocks * op.block_size + k);
+        let zero = |n: usize, b: usize| match zeros {
+            Some(z) => code(&z.as_bytes()[n * row..], b),
+            None => how.middle() as u8,
+        };
+        Ok(Blocks {
+            how,
+            k: op.k,
+            n: op.n,
+            codes: (0..op.n * op.k).map(|i| at(i / op.k, i % op.k)).collect(),
+            scales: scales.as_slice::<f32>().to_vec(),
+            zeros: (0..op.n * blocks).map(|i| zero(i / blocks, i % blocks)).collect(),
+        })
     }
 
     /// Blocks of a column.

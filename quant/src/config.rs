@@ -157,14 +157,18 @@ impl Config {
 
     /// Why the user wants a layer left alone, if so.
     pub fn excluded(&self, layer: &Layer) -> Option<String> {
-        if let Some(found) = self.exclude.iter().find(|r| r.is_match(&layer.name)) {
+        self.excluded_name(&layer.name, &layer.op)
+    }
+
+    /// Why the user wants a node of this name and operator left alone, if so.
+    pub fn excluded_name(&self, name: &str, op: &str) -> Option<String> {
+        if let Some(found) = self.exclude.iter().find(|r| r.is_match(name)) {
             return Some(format!("excluded by the name, {found}"));
         }
-        if self.exclude_ops.contains(&layer.op) {
-            return Some(format!("excluded by the operator, {}", layer.op));
+        if self.exclude_ops.iter().any(|o| o == op) {
+            return Some(format!("excluded by the operator, {op}"));
         }
-        let wanted =
-            self.include.is_empty() || self.include.iter().any(|r| r.is_match(&layer.name));
+        let wanted = self.include.is_empty() || self.include.iter().any(|r| r.is_match(name));
         (!wanted).then(|| "not among the included names".into())
     }
 

@@ -19,8 +19,10 @@
 pub mod blocks;
 pub mod calibrate;
 pub mod config;
+pub mod convert;
 mod error;
 pub mod forms;
+pub mod half;
 mod ladder;
 pub mod layers;
 pub mod metric;

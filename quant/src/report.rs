@@ -70,6 +70,22 @@ impl Report {
         }
     }
 
+    /// Says that the model is in half precision, but for these nodes.
+    pub fn halved(&mut self, kept: &[(String, String)]) {
+        for row in &mut self.rows {
+            let stays = kept.iter().find(|(name, _)| *name == row.name);
+            row.form = if stays.is_some() { "float" } else { "float16" }.into();
+            row.why = stays.map_or("half precision".into(), |(_, why)| why.clone());
+            row.integer = false;
+        }
+        let known: Vec<String> = self.rows.iter().map(|r| r.name.clone()).collect();
+        for (name, why) in kept.iter().filter(|(n, _)| !known.contains(n)) {
+            let (name, why, op) = (name.clone(), why.clone(), String::new());
+            let form = "float".into();
+            self.rows.push(Row { name, op, form, why, weights: 0, macs: 0, integer: false });
+        }
+    }
+
     /// The share of multiply–accumulate steps that are in integers.
     pub fn integer_share(&self) -> f64 {
         let all: u64 = self.rows.iter().map(|r| r.macs).sum();

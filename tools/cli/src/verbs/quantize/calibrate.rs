@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rinfer_quant::{Job, Running, Samples};
+use rinfer_quant::{Job, Running};
 
 use super::{config, failed};
 use crate::args::PrintArgs;
@@ -71,7 +71,7 @@ pub fn ranges(
         return job.load_ranges(&json).map_err(|e| bad(e.to_string()));
     }
     match data {
-        Some(data) if !job.places().is_empty() && data.len() > 0 => {
+        Some(data) if job.config.mode != rinfer_quant::Mode::Half => {
             run(path, job, how, data, print)
         }
         None if job.config.needs_samples() => {

@@ -2,12 +2,19 @@
 
 mod calibrate;
 mod config;
+mod convert;
+mod diff;
+mod search;
+mod sensitivity;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rinfer::{Model, Session};
+use rinfer_quant::convert::to_operators;
+use rinfer_quant::half::halve;
 use rinfer_quant::report::Report;
-use rinfer_quant::{Choice, Decision, Error, Job, Samples};
+use rinfer_quant::search::Found;
+use rinfer_quant::{Choice, Decision, Error, Format, Job, Mode, Samples};
 
 use crate::args::PrintArgs;
 use crate::compare::distance;
@@ -23,7 +30,13 @@ use crate::table::Table;
 pub fn quantize(args: &QuantizeArgs, print: &PrintArgs) -> Result<()> {
     match &args.verb {
         Some(QuantizeVerb::Calibrate(args)) => calibrate::calibrate(args, print),
-        Some(_) => Err(Failure::usage("not yet")),
+        Some(QuantizeVerb::Sensitivity(args)) => {
+            sensitivity::sensitivity(args, &PrintArgs { json: args.json, ..print.clone() })
+        }
+        Some(QuantizeVerb::Diff(args)) => {
+            diff::diff(args, &PrintArgs { json: args.json, ..print.clone() })
+        }
+        Some(QuantizeVerb::Convert(args)) => convert::convert(args, print),
         None => whole(args, print),
     }
 }
@@ -48,30 +61,81 @@ fn whole(args: &QuantizeArgs, print: &PrintArgs) -> Result<()> {
         return Err(Failure::usage(text));
     }
     let config = config::config(&args.how)?;
+    let asked = search::asked(args)?;
     let model = context::open(path, &args.how.limits, &[])?;
     let data = Data::open(&model, &args.data, print)?;
     let mut job = Job::new(model.clone(), config).map_err(|e| failed(path, e))?;
     calibrate::ranges(path, &mut job, &args.how, &args.data, data.as_ref(), print)?;
-    let decisions = job.decide();
-    let choices: Vec<Choice> = decisions.iter().map(|d| d.choice.clone()).collect();
-    let quantized = job.write(&choices).map_err(|e| failed(path, e))?;
+    let mut decisions = job.decide();
+    let told = calibrate::told(print);
+    let running = calibrate::running(&args.how, &told)?;
+    let samples = data.as_ref().map(|d| d as &dyn Samples);
+    job.refine(&mut decisions, samples, &running).map_err(|e| failed(path, e))?;
+    let found = match (asked, &data) {
+        (None, _) => None,
+        (Some(_), None) => return Err(Failure::usage("a search needs samples: --calib")),
+        (Some((metric, goal)), Some(data)) => {
+            let asked = (metric.clone(), goal);
+            let found = search::search(args, &job, &decisions, data, asked, print)?;
+            decisions = found.decisions.clone();
+            Some((metric, found))
+        }
+    };
     let mut report = Report::new(&path.display().to_string(), &job, &decisions);
+    let quantized = write_job(path, &job, &decisions, &mut report)?;
+    if let Some((metric, found)) = &found {
+        report.search = Some(found.to_json());
+        report.accuracy = search::lines(metric, found);
+    }
+    let accepted = |f: &Found| f.reached && (f.shown || args.accuracy.accept_measured);
+    let partial = found.as_ref().is_some_and(|(_, f)| !accepted(f));
     if let Some(output) = &args.output
         && !args.dry_run
     {
+        let output = if partial { with_partial(output) } else { output.clone() };
         // The weights were read; what is written need not stand in memory beside them.
         model.release();
         let before = std::fs::metadata(path).map_or(0, |m| m.len()) as usize;
-        let bytes = formats::write_model(&quantized, path, output, args.overwrite)?;
+        let bytes = formats::write_model(&quantized, path, &output, args.overwrite)?;
         report.bytes = Some((before, bytes));
         drop(quantized);
         if !args.no_check {
-            report.accuracy = check(args, &model, output, data.as_ref())?;
+            report.accuracy.extend(check(args, &model, &output, data.as_ref())?);
         }
     }
     write_reports(args, &report)?;
-    show(&report, &decisions, print);
-    Ok(())
+    show(&report, print);
+    match partial {
+        false => Ok(()),
+        true => {
+            let text = "the goal was not shown to hold; what came nearest has the ending .partial";
+            Err(Failure::new(Code::Differs, text))
+        }
+    }
+}
+
+/// The model as decided, in the format that is asked for.
+fn write_job(path: &Path, job: &Job, decisions: &[Decision], report: &mut Report) -> Result<Model> {
+    let failed = |e| failed(path, e);
+    if job.config.mode == Mode::Half {
+        let keep = |name: &str, op: &str| job.config.excluded_name(name, op);
+        let halved = halve(&job.model, &keep).map_err(failed)?;
+        report.halved(&halved.kept);
+        return Ok(halved.model);
+    }
+    let choices: Vec<Choice> = decisions.iter().map(|d| d.choice.clone()).collect();
+    let quantized = job.write(&choices).map_err(failed)?;
+    match job.config.format {
+        Some(Format::QOperator) => to_operators(&quantized).map_err(failed),
+        _ => Ok(quantized),
+    }
+}
+
+/// `q.onnx.partial`
+fn with_partial(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
 }
 
 /// Reads what was written; where there are samples, runs it beside the original on one.
@@ -116,7 +180,7 @@ fn write_reports(args: &QuantizeArgs, report: &Report) -> Result<()> {
     Ok(())
 }
 
-fn show(report: &Report, decisions: &[Decision], print: &PrintArgs) {
+fn show(report: &Report, print: &PrintArgs) {
     if print.json {
         println!("{}", report.to_json());
         return;
@@ -132,8 +196,8 @@ fn show(report: &Report, decisions: &[Decision], print: &PrintArgs) {
         ]);
     }
     print!("{table}");
-    let kept = decisions.iter().filter(|d| d.choice.form == rinfer_quant::Form::Float).count();
-    println!("layers   {} quantized, {kept} kept", decisions.len() - kept);
+    let kept = report.rows.iter().filter(|r| r.form == "float").count();
+    println!("layers   {} quantized, {kept} kept", report.rows.len() - kept);
     println!("integers {:.1} % of multiply–accumulate steps", 100.0 * report.integer_share());
     if let Some((before, after)) = report.bytes {
         println!(
