@@ -20,6 +20,7 @@ pub mod blocks;
 pub mod calibrate;
 pub mod config;
 pub mod convert;
+mod equalize;
 mod error;
 pub mod forms;
 pub mod half;

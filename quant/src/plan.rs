@@ -9,6 +9,7 @@ use rinfer::{DType, Model};
 use crate::blocks::BlockScheme;
 use crate::calibrate::{Place, Ranges, Running, Samples, observe, place_name};
 use crate::config::{Config, Format, Mode};
+use crate::equalize::equalize;
 use crate::error::{Error, Result};
 use crate::forms::{Choice, Form, Quantizer};
 use crate::layers::{Layer, Left, Role, layers};
@@ -64,6 +65,9 @@ impl Job {
     pub fn new(mut model: Model, config: Config) -> Result<Job> {
         config.check()?;
         prepare(&mut model)?;
+        if config.equalize {
+            equalize(&mut model)?;
+        }
         let (layers, left) = layers(model.graph());
         config.check_matches(&layers, &left)?;
         Ok(Job { model, config, layers, left, ranges: Ranges::default(), peaks: BTreeMap::new() })
