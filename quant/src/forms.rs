@@ -110,6 +110,9 @@ struct Written {
     axis: Option<usize>,
 }
 
+/// A weight, how it became codes along which axis, and whether its axes were swapped then.
+type WeightKey = (usize, ValueId, WeightScheme, Option<usize>, bool);
+
 /// Writes layers as what is chosen for them.
 pub struct Quantizer<'a> {
     chosen: HashMap<Site, (&'a Layer, &'a Choice)>,
@@ -121,7 +124,7 @@ pub struct Quantizer<'a> {
     dynamic: HashMap<(usize, ValueId), [ValueId; 3]>,
     /// Values that were divided: by what, and what came out.
     divided: HashMap<(usize, ValueId), Vec<(Arc<Vec<f32>>, ValueId)>>,
-    weights: HashMap<(usize, ValueId, WeightScheme, bool), (Written, Codes)>,
+    weights: HashMap<WeightKey, (Written, Codes)>,
 }
 
 impl<'a> Quantizer<'a> {
@@ -274,7 +277,7 @@ impl Quantizer<'_> {
         swap: bool,
         least: Option<&[f32]>,
     ) -> Result<(Written, Codes), Reason> {
-        let cached = (r.number, layer.weight, how, swap);
+        let cached = (r.number, layer.weight, how, layer.channels, swap);
         let alone = least.is_some() || choice.smooth.is_some();
         if !alone && let Some(found) = self.weights.get(&cached) {
             return Ok(found.clone());

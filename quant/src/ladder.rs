@@ -35,6 +35,9 @@ pub fn ladder(job: &Job, layer: &Layer, base: &Choice) -> Vec<Rung> {
         let mut weight = job.config.weight;
         weight.per_channel = layer.channels.is_some();
         weight.fit = fit;
+        if layer.role == Role::Table {
+            weight.scheme = Scheme::INT8;
+        }
         weight
     };
     match &base.form {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rinfer::graph::ops::{Pool, PoolKind};
+use rinfer::graph::passes::{PREPARE, Pass};
 use rinfer::graph::{Graph, Op, ValueId};
 use rinfer::{DType, Model};
 
@@ -17,6 +18,7 @@ use crate::observe::{Method, Observer};
 use crate::rebuild::{graphs, rebuild};
 use crate::scheme::{Params, Scheme};
 use crate::smooth::Peaks;
+use crate::weights::WeightScheme;
 
 /// What is decided about a layer, and why.
 #[derive(Clone, Debug)]
@@ -175,7 +177,9 @@ impl Job {
             (_, Mode::Half) => Decision::keep("half precision"),
             (Role::Table, _) if !config.embeddings => Decision::keep("tables are kept"),
             (Role::Table, _) => {
-                Decision::new(Form::Stored(config.weight), "rows of a table, a scale for each")
+                // Rows are scaled when they are picked: there is no place for zero points.
+                let weight = WeightScheme { scheme: Scheme::INT8, ..config.weight };
+                Decision::new(Form::Stored(weight), "rows of a table")
             }
             (Role::Product, Mode::WeightOnly) if layer.shape.len() == 2 => self.in_blocks(),
             (_, Mode::WeightOnly) | (Role::Other, _) => {
@@ -240,6 +244,10 @@ impl Job {
     pub fn write(&self, choices: &[Choice]) -> Result<Model> {
         let graph = self.write_graph(choices)?;
         let mut model = self.model.with_graph(graph);
+        // A Transpose of a weight has no reader any more.
+        let dead = |p: &&Pass| p.name == "drop_dead";
+        let dead: Vec<Pass> = PREPARE.iter().filter(dead).copied().collect();
+        model.run_passes(&dead, &[])?;
         for (key, value) in self.config.describe() {
             model.set_metadata(&format!("rinfer.quant.{key}"), &value);
         }
@@ -259,7 +267,7 @@ fn prepare(model: &mut Model) -> Result<()> {
         g.nodes().any(|(_, n)| matches!(n.op, Op::DequantizeLinear(_) | Op::QuantizeLinear(_)))
     });
     let without: &[&str] = if coded { &["fold_constants", "fold_conv_constants"] } else { &[] };
-    model.run_passes(rinfer::graph::passes::PREPARE, without)?;
+    model.run_passes(PREPARE, without)?;
     Ok(())
 }
 

@@ -297,3 +297,69 @@ fn corrected_biases_keep_the_mean() {
     };
     assert!(off(&corrected) < off(&plain), "{} {}", off(&corrected), off(&plain));
 }
+
+#[test]
+fn layers_in_bodies_are_quantized_and_calibrated() {
+    let text = "x: float[n, 32]; c: bool; w: float[32, 24] = 0.02; v: float[32, 24] = -0.03\n\
+        y = If<then_branch = { a = MatMul(x, w); → a }, else_branch = { b = MatMul(x, v); → b }>(c)\n\
+        → y";
+    let model = Model::from_text(text).unwrap();
+    let sample = |c: bool| {
+        let x: Vec<f32> = (0..64).map(|i| (i as f32 * 0.37).sin()).collect();
+        let c = Tensor::from_slice(&[], &[rinfer::Bool::from(c)]);
+        vec![
+            ("x".to_string(), Value::from(Tensor::from_slice(&[2, 32], &x))),
+            ("c".to_string(), c.into()),
+        ]
+    };
+    // Weights are captured from the graph around: there they are constants of that graph.
+    let (job, decisions) =
+        calibrated(model.clone(), &vec![sample(true)], Config { mode: Mode::Static, ..naive() });
+    for decision in &decisions {
+        let known = decision.choice.form.is_integer() || decision.why.contains("no sample");
+        assert!(known, "{decision:?}");
+    }
+    let choices: Vec<_> = decisions.into_iter().map(|d| d.choice).collect();
+    let written = Model::from_bytes(job.write(&choices).unwrap().to_onnx().unwrap()).unwrap();
+    for c in [true, false] {
+        assert!(cosine(&run(&model, &sample(c)), &run(&written, &sample(c))) > 0.999);
+    }
+}
+
+#[test]
+fn a_tied_weight_is_stored_once() {
+    let mut g = rinfer::Graph::new();
+    let ids = g.input("ids", rinfer::Fact::ranked(rinfer::DType::I64, 2));
+    let numbers: Vec<f32> = (0..300 * 16).map(|i| ((i * 31 % 97) as f32 - 48.0) / 50.0).collect();
+    let table = g.constant(Tensor::from_slice(&[300, 16], &numbers));
+    let gather = rinfer::graph::ops::Gather { axis: rinfer::graph::ops::Axis(0) };
+    let x = g.push1(gather, &[table, ids]).unwrap();
+    let perm = Some([1, 0].into_iter().collect());
+    let swapped = g.push1(rinfer::graph::ops::Transpose { perm }, &[table]).unwrap();
+    let y = g.push1(rinfer::graph::ops::MatMul::PLAIN, &[x, swapped]).unwrap();
+    g.output(y);
+    let model = Model::from_graph(g);
+    let job = Job::new(model.clone(), Config { mode: Mode::Dynamic, ..Config::default() }).unwrap();
+    let decisions = job.decide();
+    assert_eq!(decisions.len(), 2);
+    let choices: Vec<_> = decisions.into_iter().map(|d| d.choice).collect();
+    let bytes = job.write(&choices).unwrap().to_onnx().unwrap();
+    assert!(bytes.len() < 300 * 16 + 300 * 8 + 2000, "{} bytes", bytes.len());
+    let ids = Tensor::from_slice(&[1, 4], &[3i64, 299, 0, 17]);
+    let sample = vec![("ids".to_string(), Value::from(ids))];
+    let written = Model::from_bytes(bytes).unwrap();
+    assert!(cosine(&run(&model, &sample), &run(&written, &sample)) > 0.999);
+}
+
+#[test]
+fn memory_that_an_observer_hands_on_is_not_taken_for_another_size() {
+    // Values of growing sizes: the memory of small ones would be taken for large ones.
+    let text = "x: float[n, 8]; a: float[8, 8] = 0.1; b: float[8, 64] = 0.1; c: float[64, 8] = 0.1\n\
+        p = MatMul(x, a); q = MatMul(p, a); r = Relu(q); s = MatMul(r, b); t = Relu(s)\n\
+        u = MatMul(t, c); v = MatMul(u, b); w = Relu(v); y = MatMul(w, c); → y";
+    let model = Model::from_text(text).unwrap();
+    let x: Vec<f32> = (0..40).map(|i| (i as f32).sin()).collect();
+    let sample = vec![("x".to_string(), Value::from(Tensor::from_slice(&[5, 8], &x)))];
+    let (job, _) = calibrated(model, &vec![sample.clone(), sample], naive());
+    assert!(job.ranges.seen.values().all(|o| o.samples() == 2));
+}

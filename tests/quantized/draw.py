@@ -46,9 +46,8 @@ class Net:
         self.inputs.append(helper.make_tensor_value_info(name, dtype, shape))
         return name
 
-    def output(self, name, dtype=TensorProto.FLOAT, rank=None):
-        shape = None if rank is None else [None] * rank
-        self.outputs.append(helper.make_tensor_value_info(name, dtype, shape))
+    def output(self, name, rank):
+        self.outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank))
 
     def ints(self, *values):
         return self.weight(array=np.array(values, np.int64))
@@ -199,7 +198,7 @@ def branches(g):
         inner.n = g.n + 1000 * (1 + len(g.nodes))
         y = inner.op("MatMul", x, weight or inner.weight(32, 32))
         y = inner.op("Relu", y)
-        inner.outputs = [helper.make_tensor_value_info(y, TensorProto.FLOAT, None)]
+        inner.outputs = [helper.make_tensor_value_info(y, TensorProto.FLOAT, [None, None])]
         return helper.make_graph(inner.nodes, "body", [], inner.outputs, inner.weights)
     y = g.name("chosen")
     then = body(None)
@@ -228,8 +227,10 @@ def odd(g):
     both = g.op("Add", y, z)
     g.output(g.op("Gemm", both, g.weight(40, 8), g.weight(8, scale=10.0)), rank=2)
     ids = g.input([3], TensorProto.INT64)
-    g.output(g.op("Gather", g.weight(30, 6, 8), ids, axis=g.pick(0, 1)) if g.chance(0.3) else
-             g.op("Gather", g.weight(60, 32), ids, axis=0))
+    if g.chance(0.3):
+        g.output(g.op("Gather", g.weight(30, 6, 8), ids, axis=g.pick(0, 1)), rank=3)
+    else:
+        g.output(g.op("Gather", g.weight(60, 32), ids, axis=0), rank=2)
 
 
 KINDS = [mlp, mlp, cnn, cnn, cnn, conv1d, transformer, transformer, tied, branches, recurrent, odd]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rinfer_graph::backend::{Backend, Memory, NodeError, NodeEvent, Program, Region, RunCx};
-use rinfer_graph::tensor::{Buffer, Spare};
+use rinfer_graph::tensor::{Buffer, Spare, try_buffer};
 use rinfer_graph::{
     Fact, Graph, Kind, Node, NodeId, Reason, Tensor, Type, Value, ValueId, invalid, unsupported,
 };
@@ -420,7 +420,7 @@ impl CpuProgram {
         };
         let mut outputs = SmallVec::<[Tensor; 2]>::new();
         for out in &step.outputs {
-            outputs.push(self.place(step, out, env, slots)?);
+            outputs.push(self.place(plan, step, out, env, slots)?);
         }
         let mut inputs = SmallVec::<[Option<&Tensor>; 8]>::new();
         for source in &step.inputs {
@@ -436,31 +436,42 @@ impl CpuProgram {
         Ok(outputs.into_iter().map(Value::Tensor).collect())
     }
 
-    /// The memory of one output.
+    /// The memory of one output. An operator of the user may hand on what it read, so memory that
+    /// the plan counts on can be held by somebody else: then there is other memory.
     fn place(
         &self,
+        plan: &Plan,
         step: &Step,
         out: &crate::plan::Out,
         env: &mut Env,
         slots: &mut [Option<Buffer>],
     ) -> Result<Tensor, Reason> {
-        let buffer = match out.place {
-            Place::Own => None,
-            Place::Slot(slot) => slots[slot].take(),
-            Place::Input(i) => match &step.inputs[i] {
-                Some(Source::Local(l)) => match env[*l].take() {
-                    Some(Value::Tensor(t)) => t.into_buffer(),
-                    _ => None,
-                },
-                _ => None,
-            },
-        };
-        match buffer {
-            Some(buffer) => Tensor::from_buffer(out.dtype, &out.sizes, buffer),
-            None if matches!(out.place, Place::Input(_)) => {
-                Err(invalid!("the memory of an input is still shared"))
+        match out.place {
+            Place::Own => self.spare.tensor(out.dtype, &out.sizes),
+            Place::Slot(slot) => {
+                let buffer = match slots[slot].take() {
+                    Some(buffer) => buffer,
+                    None => try_buffer(plan.slots[slot])?,
+                };
+                Tensor::from_buffer(out.dtype, &out.sizes, buffer)
             }
-            None => self.spare.tensor(out.dtype, &out.sizes),
+            Place::Input(i) => {
+                let taken = match &step.inputs[i] {
+                    Some(Source::Local(l)) => env[*l].take(),
+                    _ => None,
+                };
+                let Some(Value::Tensor(mut t)) = taken else {
+                    return Err(invalid!("the input that is to be overwritten is no tensor"));
+                };
+                if !t.is_unique() {
+                    let mut copy = self.spare.tensor(out.dtype, &out.sizes)?;
+                    copy.as_mut_bytes().copy_from_slice(t.as_bytes());
+                    return Ok(copy);
+                }
+                let buffer = t.into_buffer();
+                let buffer = buffer.ok_or_else(|| invalid!("an input without memory"))?;
+                Tensor::from_buffer(out.dtype, &out.sizes, buffer)
+            }
         }
     }
 

@@ -96,7 +96,8 @@ fn write(
     model: &Model,
     external: Option<External>,
 ) -> Result<(Vec<u8>, Vec<(usize, Tensor)>), ExportError> {
-    let mut shared = Shared { names: HashSet::new(), opsets: BTreeMap::new(), external };
+    let mut shared =
+        Shared { names: HashSet::new(), nodes: HashSet::new(), opsets: BTreeMap::new(), external };
     shared.need("", BASE_OPSET);
     let graph = main_graph(model, &mut shared)?;
     let opset = |(&domain, &version): (&&str, &i64)| pb::OperatorSetIdProto {
@@ -179,6 +180,8 @@ impl External {
 struct Shared {
     /// Every name of a value: ONNX wants them unique, bodies included.
     names: HashSet<String>,
+    /// Every name of a node: ONNX Runtime wants them unique.
+    nodes: HashSet<String>,
     opsets: BTreeMap<&'static str, i64>,
     external: Option<External>,
 }
@@ -187,6 +190,21 @@ impl Shared {
     fn need(&mut self, domain: &'static str, version: i64) {
         let have = self.opsets.entry(domain).or_insert(version);
         *have = version.max(*have);
+    }
+
+    /// The name for an ONNX node that a node of this name becomes, or becomes a part of.
+    fn node_name(&mut self, name: &str) -> String {
+        if name.is_empty() || self.nodes.insert(name.to_string()) {
+            return name.to_string();
+        }
+        let mut i = self.nodes.len();
+        loop {
+            let free = format!("{name}_{i}");
+            if self.nodes.insert(free.clone()) {
+                return free;
+            }
+            i += 1;
+        }
     }
 
     /// `hint`, or the first of `hint_1`, `hint_2`, … that is free.

@@ -186,7 +186,7 @@ impl<'g, 'a> NodeOut<'g, 'a> {
         self.graph.nodes.push(pb::NodeProto {
             input: inputs,
             output: outputs,
-            name: Some(self.node.name.to_string()),
+            name: Some(self.graph.shared.node_name(&self.node.name)),
             op_type: Some(op.to_string()),
             domain: Some(domain.to_string()),
             attribute,

@@ -37,6 +37,19 @@ fn attributes_come_back() {
 }
 
 #[test]
+fn nodes_have_names_of_their_own() {
+    let mut graph = parse("x: float[n, 4]; w: float[4, 4] = 0.5; y = MatMul(x, w); → y").unwrap();
+    let id = graph.order()[0];
+    let relu = Some(ops::Activation::Relu);
+    graph.node_mut(id).op = ops::MatMul { activation: relu, ..ops::MatMul::PLAIN }.into();
+    graph.node_mut(id).name = "p".into();
+    let bytes = export(&model(graph)).unwrap();
+    let written = rinfer_onnx_proto::decode(bytes.into()).unwrap().graph.unwrap_or_default();
+    let names: Vec<&str> = written.node.iter().map(|n| n.name()).collect();
+    assert_eq!(names, ["p", "p_1"]);
+}
+
+#[test]
 fn omitted_inputs_stay_omitted() {
     round_trip("x: float[n]; hi: float = 6; y = Clip(x, _, hi); → y");
 }
