@@ -513,7 +513,15 @@ impl Quantizer<'_> {
                 push(r, Binary(BinaryFn::Mul), &[Some(floats), Some(scales)])?
             }
             Some(_) => return Err(no("its rows have zero points")),
-            None => push(r, D(Some(1)), &[Some(picked), Some(w.scales), w.zeros])?,
+            None => {
+                // ONNX Runtime moves this node, and takes a missing zero point for one of uint8.
+                let zero = match (w.zeros, codes.codes.dtype()) {
+                    (Some(zero), _) => zero,
+                    (None, DType::U8) => r.constant(Tensor::scalar(0u8), layer.weight, "zero"),
+                    (None, _) => r.constant(Tensor::scalar(0i8), layer.weight, "zero"),
+                };
+                push(r, D(Some(1)), &[Some(picked), Some(w.scales), Some(zero)])?
+            }
         };
         self.finish(r, layer, y)
     }

@@ -9,7 +9,7 @@ use rinfer::{DType, Model};
 
 use crate::blocks::BlockScheme;
 use crate::calibrate::{Place, Ranges, Running, Samples, observe, place_name};
-use crate::config::{Config, Format, Mode};
+use crate::config::{Config, Format, Mode, Rounding};
 use crate::equalize::equalize;
 use crate::error::{Error, Result};
 use crate::forms::{Choice, Form, Quantizer};
@@ -54,6 +54,8 @@ pub struct Job {
     pub ranges: Ranges,
     /// The ends of each channel of what products read.
     pub peaks: BTreeMap<Place, Peaks>,
+    /// Whether calibration looks at channels, which a search may want; smoothing does anyway.
+    pub watch_channels: bool,
 }
 
 /// Weights below this gain nothing in integers: what surrounds the product takes longer.
@@ -72,7 +74,8 @@ impl Job {
         }
         let (layers, left) = layers(model.graph());
         config.check_matches(&layers, &left)?;
-        Ok(Job { model, config, layers, left, ranges: Ranges::default(), peaks: BTreeMap::new() })
+        let (ranges, peaks) = (Ranges::default(), BTreeMap::new());
+        Ok(Job { model, config, layers, left, ranges, peaks, watch_channels: false })
     }
 
     /// The values whose ranges static layers need.
@@ -99,7 +102,10 @@ impl Job {
     /// A sample cannot be read, or the model cannot run it.
     pub fn calibrate(&mut self, samples: &dyn Samples, running: &Running<'_>) -> Result<()> {
         let places = self.places();
-        let product = |l: &&Layer| l.role == Role::Product;
+        let wanted = self.watch_channels
+            || self.config.smooth.is_some()
+            || self.config.rounding == Rounding::Awq;
+        let product = |l: &&Layer| wanted && l.role == Role::Product;
         let read = self.layers.iter().filter(product).map(|l| (l.site.graph, l.data));
         let read: BTreeSet<Place> = read.collect();
         let method = self.config.method;

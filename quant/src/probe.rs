@@ -33,10 +33,28 @@ struct Switch {
     op: Op,
     facts: [Option<Fact>; 2],
     table: bool,
+    /// Whether it stands in the main graph.
+    main: bool,
+    /// What the layer as it is made in the run that was recorded.
+    made: Mutex<Memory>,
     /// Where outputs of a form are compared with the layer's own.
     meter: Mutex<Option<Meter>>,
     /// The axis that channels of outputs lie along, counted from the end for products.
     channels_last: bool,
+}
+
+/// What a layer does about the run that is recorded.
+#[derive(Default)]
+enum Memory {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Remembers what it makes.
+    Record(Option<Vec<Value>>),
+    /// Keeps what it remembers for later, and computes.
+    Keep(Vec<Value>),
+    /// Gives what it remembers, and computes nothing.
+    Replay(Vec<Value>),
 }
 
 /// How a form's outputs differ from the layer's own, on the same inputs.
@@ -136,6 +154,18 @@ impl CustomOp for Switch {
         let x = inputs.first().cloned().flatten();
         let x = x.ok_or_else(|| Reason::new(Kind::Invalid, "a layer reads nothing"))?;
         let at = self.at.load(Ordering::Relaxed);
+        {
+            let mut memory = self.made.lock().unwrap_or_else(|e| e.into_inner());
+            match &mut *memory {
+                Memory::Replay(made) if at == 0 => return Ok(made.clone()),
+                Memory::Record(made) if at == 0 => {
+                    let now = self.make(0, x)?;
+                    *made = Some(now.clone());
+                    return Ok(now);
+                }
+                _ => {}
+            }
+        }
         let mut meter = self.meter.lock().unwrap_or_else(|e| e.into_inner());
         let Some(meter) = meter.as_mut().filter(|_| at > 0) else {
             drop(meter);
@@ -209,6 +239,40 @@ impl Probe {
         self.switches[i].meter.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
+    /// Runs the model with every layer as it is, and remembers what each makes.
+    ///
+    /// # Errors
+    /// It cannot run.
+    pub fn record(&self, sample: Sample, options: &RunOptions) -> Result<Vec<Value>> {
+        for switch in &self.switches {
+            switch.at.store(0, Ordering::Relaxed);
+            // In a body a layer may run more than once, or not at all.
+            let memory = if switch.main { Memory::Record(None) } else { Memory::Off };
+            *switch.made.lock().unwrap_or_else(|e| e.into_inner()) = memory;
+        }
+        self.run(sample, options)
+    }
+
+    /// From now on layers before number `upto` give what was recorded, as long as they are as they
+    /// are; what they read must not change. 0 makes all forget.
+    pub fn replay(&self, upto: usize) {
+        for (i, switch) in self.switches.iter().enumerate() {
+            let mut memory = switch.made.lock().unwrap_or_else(|e| e.into_inner());
+            *memory = match std::mem::take(&mut *memory) {
+                Memory::Record(Some(made)) | Memory::Keep(made) | Memory::Replay(made)
+                    if upto > 0 =>
+                {
+                    if i < upto {
+                        Memory::Replay(made)
+                    } else {
+                        Memory::Keep(made)
+                    }
+                }
+                _ => Memory::Off,
+            };
+        }
+    }
+
     /// Runs the model with its layers as they are set.
     ///
     /// # Errors
@@ -272,6 +336,8 @@ fn switch(g: &Graph, layer: &Layer) -> std::result::Result<Switch, Reason> {
         op: node.op.clone(),
         facts: [facts[0].take(), facts[1].take()],
         table: layer.role == Role::Table,
+        main: layer.site.graph == 0,
+        made: Mutex::default(),
         meter: Mutex::new(None),
         channels_last: matches!(layer.role, Role::Product | Role::Table),
     })

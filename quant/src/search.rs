@@ -129,15 +129,13 @@ pub fn sensitivity(
     };
     let choices: Vec<Choice> = decisions.iter().map(|d| d.choice.clone()).collect();
     let mut search = Search::new(job, &choices, samples, running, ask)?;
-    let which: Vec<usize> = (0..samples.len()).collect();
-    let mut ranked = Vec::new();
-    for i in search.candidates() {
-        let damage = search.alone(i, 1, &which)?;
-        ranked.push(Sensitivity { layer: i, damage });
-    }
-    ranked.sort_by(|a, b| b.damage.total_cmp(&a.damage).then(a.layer.cmp(&b.layer)));
-    Ok(ranked)
+    let few = samples.len().div_ceil(RANKED).max(1);
+    let which: Vec<usize> = (0..samples.len()).step_by(few).collect();
+    search.rank(&which)
 }
+
+/// Samples that rank layers: every run of the model counts as often as it has layers.
+const RANKED: usize = 8;
 
 /// Searches.
 ///
@@ -227,27 +225,40 @@ impl<'a> Search<'a> {
         Ok(made)
     }
 
-    /// The damage that layer `i` does alone.
-    fn alone(&mut self, i: usize, form: usize, which: &[usize]) -> Result<f64> {
-        let key = format!("{}={}", self.job.layers[i].name, self.rungs[i][form - 1].name);
-        if let Some(&found) = self.ask.cache.damages.get(&key) {
-            return Ok(found);
+    /// Layers by the damage that each does alone, the worst first. What is upstream of a layer is
+    /// computed once for each sample.
+    fn rank(&mut self, which: &[usize]) -> Result<Vec<Sensitivity>> {
+        let candidates = self.candidates();
+        let key =
+            |s: &Search<'_>, i: usize| format!("{}={}", s.job.layers[i].name, s.rungs[i][0].name);
+        let known = |s: &Search<'_>, i: usize| s.ask.cache.damages.contains_key(&key(s, i));
+        let todo: Vec<usize> = candidates.iter().copied().filter(|&i| !known(self, i)).collect();
+        let mut sums = vec![0.0; self.rungs.len()];
+        let mut done = 0;
+        for &sample in which.iter().filter(|_| !todo.is_empty()) {
+            let want = self.probe.record(self.samples.get(sample)?, &self.running.options)?;
+            for &i in &todo {
+                self.probe.replay(i.max(1));
+                self.probe.set(i, 1);
+                let got = self.probe.run(self.samples.get(sample)?, &self.running.options)?;
+                self.probe.set(i, 0);
+                sums[i] += damage(&want, &got);
+                done += 1;
+                (self.running.progress)("layers alone", done, todo.len() * which.len());
+            }
+            self.probe.replay(0);
+            self.wanted.insert(sample, want);
         }
-        let mut sum = 0.0;
-        for &sample in which {
-            let want = self.float(sample)?;
-            let mut forms = vec![0; self.rungs.len()];
-            forms[i] = form;
-            self.probe.set_all(&forms);
-            let got = self.probe.run(self.samples.get(sample)?, &self.running.options)?;
-            sum += damage(&want, &got);
+        for &i in &todo {
+            let key = key(self, i);
+            self.ask.cache.damages.insert(key, sums[i] / which.len().max(1) as f64);
+            self.evaluations.1 += 1;
         }
-        self.evaluations.1 += 1;
-        (self.running.progress)("layers alone", self.evaluations.1, self.candidates().len());
-        let mean = sum / which.len() as f64;
-        self.ask.cache.damages.insert(key, mean);
         (self.ask.keep)(&self.ask.cache);
-        Ok(mean)
+        let of = |i: usize| Sensitivity { layer: i, damage: self.ask.cache.damages[&key(self, i)] };
+        let mut ranked: Vec<Sensitivity> = candidates.into_iter().map(of).collect();
+        ranked.sort_by(|a, b| b.damage.total_cmp(&a.damage).then(a.layer.cmp(&b.layer)));
+        Ok(ranked)
     }
 
     fn outcomes(&mut self, forms: &[usize], which: &[usize]) -> Result<Vec<Vec<Outcome>>> {
@@ -312,7 +323,10 @@ impl<'a> Search<'a> {
         let (mut forms, mut ranked) = (full.clone(), Vec::new());
         let mut value = self.value(&full)?;
         if value < least {
-            ranked = self.rank()?;
+            let half = &self.halves.0;
+            let few = half.len().div_ceil(RANKED);
+            let which: Vec<usize> = half.iter().copied().step_by(few).collect();
+            ranked = self.rank(&which)?;
             let order: Vec<usize> = ranked.iter().map(|r: &Sensitivity| r.layer).collect();
             let kept = self.bisect(&full, &order, least)?;
             for &i in &order[..kept] {
@@ -333,19 +347,6 @@ impl<'a> Search<'a> {
             0 => format!("{alone}: no form of integers keeps the goal"),
             form => format!("{alone}: {} keeps the goal", self.rungs[r.layer][form - 1].name),
         }
-    }
-
-    /// Layers by the damage each does alone, on every other sample of the search.
-    fn rank(&mut self) -> Result<Vec<Sensitivity>> {
-        let half = &self.halves.0;
-        let few = if half.len() > 16 { 2 } else { 1 };
-        let which: Vec<usize> = half.iter().copied().step_by(few).collect();
-        let mut ranked = Vec::new();
-        for i in self.candidates() {
-            ranked.push(Sensitivity { layer: i, damage: self.alone(i, 1, &which)? });
-        }
-        ranked.sort_by(|a, b| b.damage.total_cmp(&a.damage).then(a.layer.cmp(&b.layer)));
-        Ok(ranked)
     }
 
     /// How many of the worst must be float.

@@ -165,6 +165,7 @@ fn ask(metric: crate::metric::Metric, goal: crate::metric::Goal) -> crate::searc
 
 fn calibrated(model: Model, samples: &Vec<Sample>, config: Config) -> (Job, Vec<Decision>) {
     let mut job = Job::new(model, config).unwrap();
+    job.watch_channels = true;
     job.calibrate(samples, &running()).unwrap();
     let decisions = job.decide();
     (job, decisions)
@@ -192,6 +193,25 @@ fn a_probe_computes_what_the_written_model_does() {
     for sample in &samples {
         let got = probe.run(sample.clone(), &RunOptions::new()).unwrap();
         assert_eq!(got[0].as_tensor().unwrap().as_slice::<f32>(), run(&written, sample));
+    }
+}
+
+#[test]
+fn ranks_are_those_of_whole_runs() {
+    let samples = rows(6);
+    let (job, decisions) = calibrated(planted(&[2, 5], 50.0), &samples, naive());
+    let ranked = crate::search::sensitivity(&job, &decisions, &samples, &running()).unwrap();
+    let probe = crate::probe::Probe::new(&job, &running()).unwrap();
+    for found in ranked {
+        let mut sum = 0.0;
+        for sample in &samples {
+            let want = probe.run(sample.clone(), &RunOptions::new()).unwrap();
+            probe.set(found.layer, probe.add(found.layer, &decisions[found.layer].choice));
+            let got = probe.run(sample.clone(), &RunOptions::new()).unwrap();
+            probe.set(found.layer, 0);
+            sum += crate::metric::damage(&want, &got);
+        }
+        assert_eq!(found.damage, sum / samples.len() as f64);
     }
 }
 

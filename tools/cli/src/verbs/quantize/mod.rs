@@ -65,6 +65,7 @@ fn whole(args: &QuantizeArgs, print: &PrintArgs) -> Result<()> {
     let model = context::open(path, &args.how.limits, &[])?;
     let data = Data::open(&model, &args.data, print)?;
     let mut job = Job::new(model.clone(), config).map_err(|e| failed(path, e))?;
+    job.watch_channels = asked.is_some();
     calibrate::ranges(path, &mut job, &args.how, &args.data, data.as_ref(), print)?;
     let mut decisions = job.decide();
     let told = calibrate::told(print);
