@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use rinfer::graph::ops::{Unary, UnaryFn};
+use rinfer::graph::ops::{Flatten, Pool, PoolKind, Unary, UnaryFn};
 use rinfer::graph::{Graph, Op, ValueId};
 use rinfer::{Fact, Model, Tensor};
 
@@ -54,10 +54,7 @@ fn pairs(g: &Graph, all: &[Layer]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     for (j, b) in all.iter().enumerate().filter(|(_, l)| free(l)) {
         let mut v = b.data;
-        if let Some(node) = g.made_by(v)
-            && matches!(node.op, Op::Unary(Unary(UnaryFn::Relu)))
-            && alone(v)
-        {
+        while let Some(node) = g.made_by(v).filter(|n| alone(v) && scales_along(&n.op)) {
             v = node.inputs[0].unwrap_or(v);
         }
         let maker = g.producer(v);
@@ -70,7 +67,13 @@ fn pairs(g: &Graph, all: &[Layer]) -> Vec<(usize, usize)> {
             Role::Product => b.k_n().0,
             _ => b.shape[1] * group(g, b),
         };
-        if alone(v) && a.role == b.role && channels == read {
+        // Of a picture that was flattened a product reads so many places of each channel.
+        let flat = (a.role, b.role) == (Role::Conv, Role::Product);
+        let fits = match flat {
+            true => channels > 0 && read % channels == 0 && g.fact(b.data).rank() == Some(2),
+            false => a.role == b.role && channels == read,
+        };
+        if alone(v) && fits {
             found.push((i, j));
         }
     }
@@ -85,6 +88,19 @@ fn outputs(l: &Layer) -> usize {
     }
 }
 
+/// Whether a channel that is so many times as large comes out so many times as large, and channels
+/// keep their order.
+fn scales_along(op: &Op) -> bool {
+    match op {
+        Op::Unary(Unary(UnaryFn::Relu)) => true,
+        Op::Pool(Pool { kind, .. }) => {
+            matches!(kind, PoolKind::Max { .. } | PoolKind::Average { .. })
+        }
+        Op::Flatten(Flatten { axis }) => axis.0 == 1,
+        _ => false,
+    }
+}
+
 fn group(g: &Graph, l: &Layer) -> usize {
     match &g.node(l.site.node).op {
         Op::Conv(op) => op.group.max(1),
@@ -92,11 +108,11 @@ fn group(g: &Graph, l: &Layer) -> usize {
     }
 }
 
-/// For each number of a weight, which of the channels that are summed over it belongs to.
-fn input_channel(g: &Graph, l: &Layer, i: usize) -> usize {
+/// For each number of a weight, which of the `n` channels that are summed over it belongs to.
+fn input_channel(g: &Graph, l: &Layer, n: usize, i: usize) -> usize {
     match l.role {
-        Role::Product if l.channels == Some(0) => i % l.shape[1],
-        Role::Product => i / l.shape[1],
+        Role::Product if l.channels == Some(0) => i % l.shape[1] * n / l.shape[1],
+        Role::Product => i / l.shape[1] * n / l.shape[0],
         _ => {
             let inner: usize = l.shape[2..].iter().product();
             let (out, at) = (i / inner / l.shape[1], i / inner % l.shape[1]);
@@ -125,7 +141,7 @@ fn balance(g: &Graph, held: &mut HashMap<ValueId, Vec<f32>>, a: &Layer, b: &Laye
         out[c] = out[c].max(w.abs());
     }
     for (i, w) in held[&b.weight].iter().enumerate() {
-        let c = input_channel(g, b, i);
+        let c = input_channel(g, b, n, i);
         into[c] = into[c].max(w.abs());
     }
     let factor = |c: usize| {
@@ -140,20 +156,21 @@ fn balance(g: &Graph, held: &mut HashMap<ValueId, Vec<f32>>, a: &Layer, b: &Laye
         w.iter_mut().zip(&s).for_each(|(w, s)| *w /= s);
     }
     if let Some(w) = held.get_mut(&b.weight) {
-        w.iter_mut().enumerate().for_each(|(i, w)| *w *= s[input_channel(g, b, i)]);
+        w.iter_mut().enumerate().for_each(|(i, w)| *w *= s[input_channel(g, b, n, i)]);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::{digits, run};
+    use crate::tests::{cosine, digits, pictures, run};
 
     #[test]
     fn the_function_stays_and_ranges_become_equal() {
-        // The digits have a MaxPool between: nothing to balance there.
         let mut model = digits();
-        assert_eq!(equalize(&mut model).unwrap(), 0);
+        assert_eq!(equalize(&mut model).unwrap(), 2);
+        let sample = &pictures(2)[1];
+        assert!(cosine(&run(&digits(), sample), &run(&model, sample)) > 0.999999);
         let text = "x: float[n, 3]; a: float[3, 2] = [1, 100, -2, 50, 1, 10]; c: float[2] = 0.5\n\
             b: float[2, 2] = [4, 1, 0.01, 0.02]; p = MatMul(x, a); r = Relu(p); y = MatMul(r, b); → y";
         let before = Model::from_text(text).unwrap();

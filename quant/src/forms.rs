@@ -245,16 +245,22 @@ impl Quantizer<'_> {
         p: &Params,
     ) -> Result<ValueId, Reason> {
         let scale = r.constant(Tensor::scalar(p.scale), old, "scale");
-        let zero = r.constant(zero_scalar(p), old, "zero_point");
+        // ONNX Runtime 1.31 moves Q and D past a Reshape of its own and forgets the type that a
+        // zero point gives; a type that is written down it keeps. uint8 is what it takes anyway.
+        let plain = p.zero == 0 && p.scheme.dtype() != DType::U8;
+        let zero = (!plain).then(|| r.constant(zero_scalar(p), old, "zero_point"));
         let q = QuantizeLinear {
             axis: Axis(1),
             block_size: 0,
-            output: None,
+            output: plain.then(|| p.scheme.dtype()),
             saturate: true,
             precision: None,
         };
-        let codes = r.step(q, &[x, scale, zero], old, "quantized")?;
-        r.step(D(Some(1)), &[codes, scale, zero], old, "dequantized")
+        let codes = push(r, q, &[Some(x), Some(scale), zero])?;
+        r.name(codes, old, "quantized");
+        let y = push(r, D(Some(1)), &[Some(codes), Some(scale), zero])?;
+        r.name(y, old, "dequantized");
+        Ok(y)
     }
 
     /// Puts codes behind what a static layer makes, if it is to have them.
