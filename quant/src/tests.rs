@@ -332,13 +332,13 @@ fn layers_in_bodies_are_quantized_and_calibrated() {
             ("c".to_string(), c.into()),
         ]
     };
-    // Weights are captured from the graph around: there they are constants of that graph.
+    // Weights are captured from the graph around.
     let (job, decisions) =
         calibrated(model.clone(), &vec![sample(true)], Config { mode: Mode::Static, ..naive() });
-    for decision in &decisions {
-        let known = decision.choice.form.is_integer() || decision.why.contains("no sample");
-        assert!(known, "{decision:?}");
-    }
+    assert_eq!(decisions.len(), 2, "{:?}", job.left);
+    let integer: Vec<bool> = decisions.iter().map(|d| d.choice.form.is_integer()).collect();
+    assert_eq!(integer, [true, false]);
+    assert!(decisions[1].why.contains("no sample"), "{:?}", decisions[1]);
     let choices: Vec<_> = decisions.into_iter().map(|d| d.choice).collect();
     let written = Model::from_bytes(job.write(&choices).unwrap().to_onnx().unwrap()).unwrap();
     for c in [true, false] {
@@ -382,4 +382,18 @@ fn memory_that_an_observer_hands_on_is_not_taken_for_another_size() {
     let sample = vec![("x".to_string(), Value::from(Tensor::from_slice(&[5, 8], &x)))];
     let (job, _) = calibrated(model, &vec![sample.clone(), sample], naive());
     assert!(job.ranges.seen.values().all(|o| o.samples() == 2));
+}
+
+#[test]
+fn a_model_with_codes_passes_through() {
+    let (_, _, quantized) = quantized(Config { mode: Mode::Static, ..Config::default() });
+    for mode in [Mode::Dynamic, Mode::WeightOnly, Mode::Auto] {
+        let job = Job::new(quantized.clone(), Config { mode, ..Config::default() }).unwrap();
+        assert!(job.layers.is_empty());
+        assert!(job.left.iter().all(|l| l.why.contains("already")), "{:?}", job.left);
+        let again = job.write(&[]).unwrap();
+        let again = Model::from_bytes(again.to_onnx().unwrap()).unwrap();
+        let sample = &pictures(3)[2];
+        assert_eq!(run(&again, sample), run(&quantized, sample));
+    }
 }
