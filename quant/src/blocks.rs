@@ -5,7 +5,7 @@
 use rinfer::graph::ops::MatMulNBits;
 use rinfer::{DType, Reason, Tensor};
 
-use crate::weights::chunks;
+use crate::weights::{chunks, round};
 
 /// How a matrix becomes blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,8 +50,9 @@ impl BlockScheme {
 
     /// The code of `x`.
     pub fn code(self, x: f32, scale: f32, zero: i32) -> u8 {
-        let code = ((x / scale).round_ties_even() as i32).saturating_add(zero);
-        code.clamp(0, self.most()) as u8
+        // Beyond a thousand steps every code saturates, and sums with MAGIC stay exact.
+        let steps = round((x / scale).clamp(-1024.0, 1024.0));
+        (steps as i32 + zero).clamp(0, self.most()) as u8
     }
 }
 

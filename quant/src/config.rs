@@ -141,8 +141,20 @@ impl Config {
         if self.rounding != Rounding::Nearest && self.mode != Mode::WeightOnly {
             return no(format!("{:?} rounds weights in blocks: mode weight-only", self.rounding));
         }
-        if self.format == Some(Format::MatMulNBits) && self.mode != Mode::WeightOnly {
-            return no("MatMulNBits holds weights in blocks: mode weight-only".into());
+        match (self.format, self.mode) {
+            (None, _)
+            | (Some(Format::Qdq), Mode::Static | Mode::WeightOnly)
+            | (Some(Format::QOperator), Mode::Static)
+            | (Some(Format::MatMulNBits), Mode::WeightOnly) => {}
+            (Some(format), mode) => {
+                return no(format!("mode {mode:?} has no form {format:?}"));
+            }
+        }
+        if self.smooth.is_some() && matches!(self.mode, Mode::WeightOnly | Mode::Half) {
+            return no("smoothing is for activations in integers: mode static or dynamic".into());
+        }
+        if self.correct_bias && self.mode == Mode::Half {
+            return no("half precision corrects no biases".into());
         }
         Ok(())
     }

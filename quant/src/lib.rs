@@ -38,6 +38,7 @@ pub mod scheme;
 pub mod search;
 pub mod smooth;
 pub mod weights;
+pub mod write;
 
 pub use calibrate::{Running, Sample, Samples};
 pub use config::{Config, Format, Mode, Rounding, Smooth};

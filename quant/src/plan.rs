@@ -12,13 +12,14 @@ use crate::calibrate::{Place, Ranges, Running, Samples, observe, place_name};
 use crate::config::{Config, Format, Mode, Rounding};
 use crate::equalize::equalize;
 use crate::error::{Error, Result};
-use crate::forms::{Choice, Form, Quantizer};
+use crate::forms::{Choice, Form};
 use crate::layers::{Layer, Left, Role, layers};
 use crate::observe::{Method, Observer};
 use crate::rebuild::{graphs, rebuild};
 use crate::scheme::{Params, Scheme};
 use crate::smooth::Peaks;
 use crate::weights::WeightScheme;
+use crate::write::Quantizer;
 
 /// What is decided about a layer, and why.
 #[derive(Clone, Debug)]

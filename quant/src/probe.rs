@@ -15,10 +15,11 @@ use rinfer::{
 
 use crate::calibrate::{Running, Sample};
 use crate::error::{Error, Result};
-use crate::forms::{Choice, Quantizer};
+use crate::forms::Choice;
 use crate::layers::{Layer, Role, layers};
 use crate::plan::Job;
 use crate::rebuild::{Rebuild, Site, Writer, graphs, rebuild};
+use crate::write::Quantizer;
 
 /// A layer that is one of several forms.
 struct Switch {

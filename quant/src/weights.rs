@@ -205,6 +205,11 @@ struct Rounder {
 
 const MAGIC: f32 = 12_582_912.0;
 
+/// The nearest integer, ties to even, of a number far below 2²².
+pub(crate) fn round(x: f32) -> f32 {
+    (x + MAGIC) - MAGIC
+}
+
 impl Rounder {
     fn new(p: &Params) -> Rounder {
         let (least, most) = p.scheme.limits();
@@ -221,7 +226,7 @@ impl Rounder {
     }
 
     fn steps(&self, x: f32) -> f32 {
-        (self.bounded(x) + MAGIC) - MAGIC
+        round(self.bounded(x))
     }
 
     fn code(&self, x: f32) -> u8 {

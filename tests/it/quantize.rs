@@ -19,7 +19,7 @@ fn folder(name: &str) -> PathBuf {
 
 /// Runs the command; its exit code as text.
 fn rinfer(args: &[&str]) -> String {
-    let args = ["rinfer", "quantize", "-q"].iter().chain(args).map(OsString::from);
+    let args = ["rinfer", "-q", "quantize"].iter().chain(args).map(OsString::from);
     format!("{:?}", rinfer_cli::command(args))
 }
 
@@ -39,9 +39,9 @@ fn a_folder_of_test_data_calibrates_and_the_report_names_every_layer() {
     let calib = text(&digits());
     let args = [&*model, "-o", &out, "--mode", "static", "--calib", &calib, "--report", &report];
     assert_eq!(rinfer(&args), code(0));
-    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
-    assert_eq!(json["layers"].as_array().unwrap().len(), 3);
-    assert_eq!(json["integer_macs_share"], 1.0);
+    let json = std::fs::read_to_string(&report).unwrap();
+    assert_eq!(json.matches("\"why\"").count(), 3, "{json}");
+    assert!(json.contains("\"integer_macs_share\": 1.0"), "{json}");
     let metadata = Model::open(&out).unwrap().info().metadata.clone();
     assert!(metadata.contains(&("rinfer.quant.mode".into(), "Static".into())), "{metadata:?}");
     // What exists is not replaced unless asked.
@@ -98,6 +98,8 @@ fn what_does_not_fit_together_is_an_error_of_usage() {
         &["--max-drop", "0.5pp"],
         &["--mode", "weight-only", "--round", "gptq"],
         &["--format", "matmulnbits"],
+        &["--granularity", "block=32"],
+        &["--mode", "dynamic", "--format", "qdq"],
     ] {
         let mut args = vec![&*model, "-o", &out];
         args.extend(wrong);

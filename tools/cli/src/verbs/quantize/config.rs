@@ -36,6 +36,9 @@ pub fn config(how: &HowArgs) -> Result<Config> {
         ModeChoice::WeightOnly => Mode::WeightOnly,
         ModeChoice::Fp16 => Mode::Half,
     };
+    if how.granularity.starts_with("block=") && mode != Mode::WeightOnly {
+        return Err(usage("blocks hold weights alone: --mode weight-only".into()));
+    }
     if bits == 4 && mode != Mode::WeightOnly {
         return Err(usage("int4 weights are stored in blocks: --mode weight-only".into()));
     }
