@@ -1,13 +1,14 @@
 //! Convolution of bytes, summed exactly in 32 bits: patches a block of outputs at a time, packed
-//! as they are made, and products of bytes; one channel per group goes through the plain loops.
+//! as they are made, and products of bytes. One channel per group goes through the kernel for
+//! floats, which hold integers below 2²⁴ exactly; where sums may be larger, the plain loops.
 
 use bytemuck::{cast_slice, cast_slice_mut};
 use rinfer_graph::backend::RunCx;
 use rinfer_graph::{Reason, invalid};
 
 use super::geometry::Geometry;
-use super::reference;
 use super::source::Source;
+use super::{Follow, depthwise, reference};
 use crate::gemm::bytes::{
     Bias, ByteGemm, Finish, Matrix, PackedBytes, Panel, Side, Zero, finish_sums,
 };
@@ -23,9 +24,14 @@ const BLOCK: usize = 256 * 1024;
 pub struct Plan {
     g: Geometry,
     source: Source,
+    /// Of one group, if sums of so few products are exact in floats.
+    depthwise: Option<depthwise::Plan>,
     isa: Isa,
     bytes: Bytes,
 }
+
+/// Products of differences of codes whose sum is below 2²⁴, whatever the codes.
+const EXACT: usize = (1 << 24) / (255 * 255);
 
 /// Codes and their zero point, which stands in the padding too.
 #[derive(Clone, Copy, Debug)]
@@ -45,14 +51,19 @@ pub enum Weights {
     Packed(Vec<PackedBytes>, Vec<i32>),
     /// Less their zero points.
     Plain(Vec<i32>),
+    /// Less their zero points, as floats.
+    Exact(Vec<f32>),
 }
 
 impl Plan {
     /// `Err` if the sizes overflow.
     pub fn new(isa: Isa, g: &Geometry) -> Result<Plan, Reason> {
         let too_large = || invalid!("a convolution of {g:?} is larger than any memory");
+        let one = Geometry { batch: 1, group: 1, ..g.clone() };
+        let few = g.taps() <= EXACT;
         Ok(Plan {
             g: g.clone(),
+            depthwise: depthwise::Plan::new(&one).filter(|_| few),
             source: Source::new(g).ok_or_else(too_large)?,
             isa,
             bytes: Bytes::of(isa),
@@ -67,7 +78,11 @@ impl Plan {
             let wide = |(i, &w): (usize, &u8)| {
                 (if signed { i32::from(w as i8) } else { i32::from(w) }) - zeros[i / k.max(1)]
             };
-            return Ok(Weights::Plain(w.iter().enumerate().map(wide).collect()));
+            let wide = w.iter().enumerate().map(wide);
+            return Ok(match self.depthwise {
+                Some(_) => Weights::Exact(wide.map(|w| w as f32).collect()),
+                None => Weights::Plain(wide.collect()),
+            });
         }
         let pack = |group: usize| {
             let data = &w[group * g.m * k..][..g.m * k];
@@ -99,6 +114,10 @@ impl Plan {
                     Weights::Plain(w) => {
                         let w = &w[group * g.m * k..][..g.m * k];
                         self.plain((x, w), bias, &finish(group), y, cx)
+                    }
+                    Weights::Exact(w) => {
+                        let w = &w[group * g.m * k..][..g.m * k];
+                        self.channels((x, w), bias, &finish(group), y, cx)
                     }
                     Weights::Packed(w, zeros) => {
                         let zeros = &zeros[group * g.m..][..g.m];
@@ -133,6 +152,42 @@ impl Plan {
             };
             reference::convolve(&g, (&*wide, w), sums, cx, add)?;
             finish_sums(self.bytes, finish, sums, (g.m, out), y).map_err(limit)
+        })
+        .map_err(limit)?
+    }
+
+    /// One channel per group, in floats.
+    fn channels<F: Finish>(
+        &self,
+        (x, w): (Image<'_>, &[f32]),
+        bias: Option<&[i32]>,
+        finish: &F,
+        y: &mut [F::Out],
+        cx: &RunCx<'_>,
+    ) -> Result<(), Reason> {
+        let Some(plan) = &self.depthwise else {
+            return Err(invalid!("weights made ready for another convolution"));
+        };
+        let (m, len, out) = (self.g.m, x.data.len(), y.len());
+        with_scratch_of(len + 2 * out, |scratch: &mut [f32]| {
+            let (codes, rest) = scratch.split_at_mut(len);
+            let (floats, sums) = rest.split_at_mut(out);
+            let zero = x.zero as f32;
+            let pairs = codes.iter_mut().zip(x.data);
+            match x.signed {
+                true => pairs.for_each(|(y, &x)| *y = f32::from(x as i8) - zero),
+                false => pairs.for_each(|(y, &x)| *y = f32::from(x) - zero),
+            }
+            plan.run(self.isa, (&*codes, w), &Follow::default(), floats, cx)?;
+            let sums: &mut [i32] = cast_slice_mut(sums);
+            let each = (out / m.max(1)).max(1);
+            for (c, (sums, floats)) in sums.chunks_mut(each).zip(floats.chunks(each)).enumerate() {
+                let bias = bias.map_or(0, |bias| bias[c]);
+                for (sum, &x) in sums.iter_mut().zip(floats) {
+                    *sum = (x as i32).wrapping_add(bias);
+                }
+            }
+            finish_sums(self.bytes, finish, sums, (m, each), y).map_err(limit)
         })
         .map_err(limit)?
     }
