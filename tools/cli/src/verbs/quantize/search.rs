@@ -12,7 +12,6 @@ use rinfer_quant::{Decision, Error, Job};
 
 use super::{calibrate, failed};
 use crate::args::PrintArgs;
-use crate::context::say;
 use crate::failure::{Failure, Result};
 use crate::formats;
 use crate::quantize_args::QuantizeArgs;
@@ -95,10 +94,7 @@ pub fn search(
     let found = find(job, base, data, &running, ask).map_err(|e| failed(path, e))?;
     match lost.into_inner() {
         Some(e) => Err(e),
-        None => {
-            lines(&metric, &found).iter().for_each(|line| say(print, line));
-            Ok(found)
-        }
+        None => Ok(found),
     }
 }
 
