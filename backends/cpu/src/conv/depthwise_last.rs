@@ -109,28 +109,28 @@ impl Part<'_> {
         y: &mut [f32],
     ) {
         let (c, [_, h, w]) = (self.c, &self.job.g.axes);
-        let load = |x: &[f32]| {
-            if PART { s.load_partial(&x[..c], 0.0) } else { s.load(x) }
-        };
         let step = w.stride * c;
         let mut acc = [s.zero(); N];
         for ky in self.rows.clone() {
             let iy = oy * h.stride + ky * h.dilation - h.before;
             for kx in columns.clone() {
                 let ix = ox * w.stride + kx * w.dilation - w.before;
-                let weight = load(&self.job.w[(ky * w.kernel + kx) * c + c0..]);
+                let weight = load::<S, PART>(s, c, &self.job.w[(ky * w.kernel + kx) * c + c0..]);
                 let x = &self.x[(iy * w.input + ix) * c + c0..];
                 for j in 0..N {
-                    acc[j] = weight.mul_add(load(&x[j * step..]), acc[j]);
+                    acc[j] = weight.mul_add(load::<S, PART>(s, c, &x[j * step..]), acc[j]);
                 }
             }
         }
-        let bias = self.job.follow.bias.map_or(s.zero(), |b| load(&b[c0..]));
+        let bias = match self.job.follow.bias {
+            Some(bias) => load::<S, PART>(s, c, &bias[c0..]),
+            None => s.zero(),
+        };
         for j in 0..N {
             let at = (ox + j) * c + c0;
             let mut v = acc[j] + bias;
             if let Some(residual) = self.residual {
-                v = v + load(&residual[at..]);
+                v = v + load::<S, PART>(s, c, &residual[at..]);
             }
             let v = self.job.follow.activation.apply(s, v);
             if PART {
@@ -140,4 +140,11 @@ impl Part<'_> {
             }
         }
     }
+}
+
+/// The first channels at `x`: a vector of them, or all `c` if there are fewer. No closure, for
+/// those are compiled apart from the kernel, without its instructions.
+#[inline(always)]
+fn load<S: Simd, const PART: bool>(s: S, c: usize, x: &[f32]) -> S::F32 {
+    if PART { s.load_partial(&x[..c], 0.0) } else { s.load(x) }
 }

@@ -195,7 +195,10 @@ crate::simd_fn! {
                         half[i][j] = t[i];
                     }
                 }
-                let bias = job.follow.bias.map_or(s.zero(), |b| s.load_partial(&b[m0..m], 0.0));
+                let bias = match job.follow.bias {
+                    Some(bias) => s.load_partial(&bias[m0..m], 0.0),
+                    None => s.zero(),
+                };
                 for i in 0..height {
                     let line = a_transposed(s, half[i]);
                     for (j, v) in line.into_iter().enumerate().take(width) {
