@@ -230,6 +230,7 @@ impl Config {
             ("activations", self.activations.dtype().to_string()),
             ("calib_method", self.method.to_string()),
             ("round", format!("{:?}", self.rounding)),
+            ("equalize", self.equalize.to_string()),
         ]
     }
 }

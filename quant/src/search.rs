@@ -153,6 +153,27 @@ pub fn search(
     search.go(base)
 }
 
+/// Samples of a search, and those held out; of fewer than four each is both.
+fn halves(n: usize) -> (Vec<usize>, Vec<usize>) {
+    match n {
+        0..4 => ((0..n).collect(), (0..n).collect()),
+        _ => ((0..n).step_by(2).collect(), (1..n).step_by(2).collect()),
+    }
+}
+
+/// The samples that a search sees: what calibrates for it must not see more.
+pub struct Searched<'a>(pub &'a dyn Samples);
+
+impl Samples for Searched<'_> {
+    fn len(&self) -> usize {
+        halves(self.0.len()).0.len()
+    }
+
+    fn get(&self, i: usize) -> Result<crate::Sample> {
+        self.0.get(halves(self.0.len()).0[i])
+    }
+}
+
 struct Search<'a> {
     job: &'a Job,
     probe: Probe,
@@ -190,12 +211,10 @@ impl<'a> Search<'a> {
         if ask.cache.about != about {
             ask.cache = Cache { about, ..Cache::default() };
         }
-        let all = 0..samples.len();
-        let halves = match samples.len() {
-            0 => return Err(Error::Config("a search needs samples".into())),
-            n if n < 4 => (all.clone().collect(), all.collect()),
-            _ => (all.clone().step_by(2).collect(), all.skip(1).step_by(2).collect()),
-        };
+        if samples.is_empty() {
+            return Err(Error::Config("a search needs samples".into()));
+        }
+        let halves = halves(samples.len());
         Ok(Search {
             job,
             probe,
@@ -460,11 +479,17 @@ fn without(full: &[usize], float: &[usize]) -> Vec<usize> {
     forms
 }
 
-/// What measures are about: the model's layers in their base forms, the metric and the samples.
+/// What measures are about: the model's layers in their base forms, some bytes of their weights, the
+/// metric and the samples.
 fn about(job: &Job, base: &[Choice], samples: &dyn Samples, ask: &Ask<'_>) -> String {
     let mut text = format!("{:?} {}", ask.metric, samples.len());
+    let graphs = crate::rebuild::graphs(job.model.graph());
     for (layer, choice) in job.layers.iter().zip(base) {
-        text.push_str(&format!(";{}={:?}", layer.name, choice.form));
+        let weight = graphs.get(&layer.site.graph).and_then(|g| g.tensor(layer.weight));
+        let bytes = weight.map_or(&[][..], |t| t.as_bytes());
+        let some = bytes.iter().step_by((bytes.len() / 256).max(1) | 1);
+        let sum = some.fold(0u64, |sum, &b| sum.wrapping_mul(31).wrapping_add(b.into()));
+        text.push_str(&format!(";{}={:?} {sum:x}", layer.name, choice.form));
     }
     // FNV-1a: the same on every machine.
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
@@ -474,6 +499,11 @@ fn about(job: &Job, base: &[Choice], samples: &dyn Samples, ask: &Ask<'_>) -> St
 }
 
 impl Found {
+    /// Whether every layer has the form it was to have.
+    pub fn is_whole(&self) -> bool {
+        self.damages.is_empty()
+    }
+
     /// For a report.
     pub fn to_json(&self) -> Json {
         let finite = |x: f64| if x.is_finite() { json!(x) } else { json!(x.to_string()) };

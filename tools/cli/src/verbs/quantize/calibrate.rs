@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rinfer_quant::{Job, Running};
+use rinfer_quant::{Job, Running, Samples};
 
 use super::{config, failed};
 use crate::args::PrintArgs;
@@ -45,7 +45,13 @@ pub fn told(print: &PrintArgs) -> impl Fn(&str, usize, usize) + use<> {
     }
 }
 
-fn run(path: &Path, job: &mut Job, how: &HowArgs, data: &Data, print: &PrintArgs) -> Result<()> {
+fn run(
+    path: &Path,
+    job: &mut Job,
+    how: &HowArgs,
+    data: &dyn Samples,
+    print: &PrintArgs,
+) -> Result<()> {
     let told = told(print);
     let running = running(how, &told)?;
     job.calibrate(data, &running).map_err(|e| failed(path, e))?;
@@ -62,7 +68,7 @@ pub fn ranges(
     job: &mut Job,
     how: &HowArgs,
     args: &DataArgs,
-    data: Option<&Data>,
+    data: Option<&dyn Samples>,
     print: &PrintArgs,
 ) -> Result<()> {
     if let Some(file) = &args.ranges {

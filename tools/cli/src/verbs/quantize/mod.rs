@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use rinfer::{Model, Session};
 use rinfer_quant::convert::to_operators;
 use rinfer_quant::half::halve;
+use rinfer_quant::metric::{Goal, Metric};
 use rinfer_quant::report::Report;
-use rinfer_quant::search::Found;
-use rinfer_quant::{Choice, Decision, Error, Format, Job, Mode, Samples};
+use rinfer_quant::search::{Found, Searched};
+use rinfer_quant::{Choice, Config, Decision, Error, Format, Job, Mode, Samples};
 
 use crate::args::PrintArgs;
 use crate::compare::distance;
@@ -64,32 +65,92 @@ fn whole(args: &QuantizeArgs, print: &PrintArgs) -> Result<()> {
     let asked = search::asked(args)?;
     let model = context::open(path, &args.how.limits, &[])?;
     let data = Data::open(&model, &args.data, print)?;
+    if asked.is_some() && config.mode == Mode::Half {
+        return Err(Failure::usage("a search chooses among forms of integers: not with fp16"));
+    }
+    let mut attempt = self::attempt(args, (&model, config.clone()), &asked, data.as_ref(), print)?;
+    // Balanced channels are easier to quantize: where layers had to give way, both are tried.
+    let gave_way = attempt.found.as_ref().is_some_and(|(_, f)| !f.is_whole());
+    if gave_way && !config.equalize && config.mode != Mode::WeightOnly {
+        let config = Config { equalize: true, ..config };
+        let other = self::attempt(args, (&model, config), &asked, data.as_ref(), print)?;
+        if other.rank(args) > attempt.rank(args) {
+            attempt = other;
+        }
+    }
+    finish(args, path, &model, attempt, data.as_ref(), print)
+}
+
+/// A model with its layers decided, and what a search found of them.
+struct Attempt {
+    job: Job,
+    decisions: Vec<Decision>,
+    found: Option<(Metric, Found)>,
+}
+
+impl Attempt {
+    /// What is better is larger: accepted before not, then the more in integers.
+    fn rank(&self, args: &QuantizeArgs) -> (bool, u64) {
+        let pairs = self.job.layers.iter().zip(&self.decisions);
+        let integer = pairs.filter(|(_, d)| d.choice.form.is_integer()).map(|(l, _)| l.macs);
+        (self.found.as_ref().is_some_and(|(_, f)| accepted(args, f)), integer.sum())
+    }
+}
+
+/// Whether what was found is what was asked for.
+fn accepted(args: &QuantizeArgs, found: &Found) -> bool {
+    found.reached && (found.shown || args.accuracy.accept_measured)
+}
+
+fn attempt(
+    args: &QuantizeArgs,
+    (model, config): (&Model, Config),
+    asked: &Option<(Metric, Goal)>,
+    data: Option<&Data>,
+    print: &PrintArgs,
+) -> Result<Attempt> {
+    let Some(path) = &args.model else { return Err(Failure::usage("which model?")) };
     let mut job = Job::new(model.clone(), config).map_err(|e| failed(path, e))?;
     job.watch_channels = asked.is_some();
-    calibrate::ranges(path, &mut job, &args.how, &args.data, data.as_ref(), print)?;
+    let half = data.map(|d| Searched(d));
+    let samples: Option<&dyn Samples> = match (asked, &half) {
+        (Some(_), Some(half)) => Some(half),
+        _ => data.map(|d| d as &dyn Samples),
+    };
+    calibrate::ranges(path, &mut job, &args.how, &args.data, samples, print)?;
     let mut decisions = job.decide();
     let told = calibrate::told(print);
     let running = calibrate::running(&args.how, &told)?;
-    let samples = data.as_ref().map(|d| d as &dyn Samples);
     job.refine(&mut decisions, samples, &running).map_err(|e| failed(path, e))?;
-    let found = match (asked, &data) {
+    let found = match (asked, data) {
         (None, _) => None,
         (Some(_), None) => return Err(Failure::usage("a search needs samples: --calib")),
         (Some((metric, goal)), Some(data)) => {
-            let asked = (metric.clone(), goal);
+            let asked = (metric.clone(), *goal);
             let found = search::search(args, &job, &decisions, data, asked, print)?;
             decisions = found.decisions.clone();
-            Some((metric, found))
+            Some((metric.clone(), found))
         }
     };
+    Ok(Attempt { job, decisions, found })
+}
+
+/// Writes and checks what was decided, and says so.
+fn finish(
+    args: &QuantizeArgs,
+    path: &Path,
+    model: &Model,
+    Attempt { job, decisions, found }: Attempt,
+    data: Option<&Data>,
+    print: &PrintArgs,
+) -> Result<()> {
     let mut report = Report::new(&path.display().to_string(), &job, &decisions);
     let quantized = write_job(path, &job, &decisions, &mut report)?;
     if let Some((metric, found)) = &found {
         report.search = Some(found.to_json());
         report.accuracy = search::lines(metric, found);
     }
-    let accepted = |f: &Found| f.reached && (f.shown || args.accuracy.accept_measured);
-    let partial = found.as_ref().is_some_and(|(_, f)| !accepted(f));
+    let partial = found.as_ref().is_some_and(|(_, f)| !accepted(args, f));
     if let Some(output) = &args.output
         && !args.dry_run
     {
@@ -101,7 +162,7 @@ fn whole(args: &QuantizeArgs, print: &PrintArgs) -> Result<()> {
         report.bytes = Some((before, bytes));
         drop(quantized);
         if !args.no_check {
-            report.accuracy.extend(check(args, &model, &output, data.as_ref())?);
+            report.accuracy.extend(check(args, model, &output, data)?);
         }
     }
     write_reports(args, &report)?;
