@@ -155,14 +155,14 @@ impl Quantizer<'_> {
     fn pair(
         &mut self,
         r: &mut Rebuild<'_>,
-        x: ValueId,
+        (x, product): (ValueId, bool),
         old: ValueId,
         p: &Params,
     ) -> Result<ValueId, Reason> {
         if let Some(&done) = self.pairs.get(&(r.number, x, key(p))) {
             return Ok(done);
         }
-        let done = self.pair_of(r, x, old, p)?;
+        let done = self.pair_of(r, (x, product), old, p)?;
         self.pairs.insert((r.number, x, key(p)), done);
         Ok(done)
     }
@@ -170,14 +170,16 @@ impl Quantizer<'_> {
     fn pair_of(
         &mut self,
         r: &mut Rebuild<'_>,
-        x: ValueId,
+        (x, product): (ValueId, bool),
         old: ValueId,
         p: &Params,
     ) -> Result<ValueId, Reason> {
         let scale = r.constant(Tensor::scalar(p.scale), old, "scale");
-        // ONNX Runtime 1.31 moves Q and D past a Reshape of its own and forgets the type that a
-        // zero point gives; a type that is written down it keeps. uint8 is what it takes anyway.
-        let plain = p.zero == 0 && p.scheme.dtype() != DType::U8;
+        // ONNX Runtime 1.31 makes a Gemm of a product of more than two axes, moves Q and D past the
+        // Reshape that this takes, and forgets the type that a zero point gives; a type that is
+        // written down it keeps. uint8 is what it takes anyway.
+        let reshaped = product && r.old.fact(old).rank() != Some(2);
+        let plain = reshaped && p.zero == 0 && p.scheme.dtype() != DType::U8;
         let zero = (!plain).then(|| r.constant(zero_scalar(p), old, "zero_point"));
         let q = QuantizeLinear {
             axis: Axis(1),
@@ -198,7 +200,7 @@ impl Quantizer<'_> {
         let (layer, choice) = self.chosen[&site];
         let Form::Static { output: Some(p), .. } = &choice.form else { return Ok(()) };
         let x = r.value(layer.result);
-        let y = self.pair_of(r, x, layer.result, p)?;
+        let y = self.pair_of(r, (x, false), layer.result, p)?;
         r.bind(layer.result, y);
         self.pairs.insert((r.number, y, key(p)), y);
         Ok(())
@@ -325,8 +327,8 @@ impl Quantizer<'_> {
     fn fixed(&mut self, r: &mut Rebuild<'_>, layer: &Layer, choice: &Choice) -> Result<(), Reason> {
         let Form::Static { weight, input, .. } = &choice.form else { return Ok(()) };
         let x = self.data(r, layer, choice)?;
-        let x = self.pair(r, x, layer.data, input)?;
         let product = layer.role == Role::Product;
+        let x = self.pair(r, (x, product), layer.data, input)?;
         let swap = product && layer.channels == Some(0);
         let has_bias = layer.bias.is_some() || choice.shift.is_some();
         let bias = if has_bias { whole_bias(r, layer, choice)? } else { Vec::new() };
