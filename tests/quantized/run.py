@@ -36,7 +36,7 @@ SETTINGS = [
     (["--mode", "static", "--acts", "uint16", "--calib-method", "minmax"], 0.98),
     (["--mode", "weight-only", "--weights", "int4", "--format", "qdq", "--round", "hqq"], 0.9),
     (["--mode", "dynamic", "--symmetric", "off"], 0.98),
-    (["--mode", "static", "--smooth", "auto", "--bias-correct", "--calib-method", "entropy"], 0.85),
+    (["--mode", "static", "--smooth", "auto", "--bias-correct", "--calib-method", "entropy"], 0.9),
     (["--mode", "weight-only", "--weights", "int4", "--symmetric", "on", "--round", "awq"], 0.85),
     (["--mode", "weight-only", "--weights", "int4", "--round", "gptq"], 0.85),
     (["--mode", "static", "--weights", "uint8", "--calib-method", "percentile=99.9"], 0.95),
