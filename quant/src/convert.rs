@@ -1,6 +1,6 @@
 //! One form of a quantized model into another: floats, operators on integers.
 
-use rinfer::graph::ops::{DequantizeLinear, MatMul, MatMulNBits};
+use rinfer::graph::ops::{Blocks as Lie, DequantizeLinear, MatMul, MatMulNBits};
 use rinfer::graph::passes::{self, Pass};
 use rinfer::graph::{Node, NodeId, Op, ValueId};
 use rinfer::{DType, Model, Reason, Tensor};
@@ -47,15 +47,33 @@ impl Writer for Floater {
     fn node(&mut self, r: &mut Rebuild<'_>, id: NodeId) -> std::result::Result<bool, Reason> {
         let node = r.old.node(id).clone();
         match &node.op {
-            Op::DequantizeLinear(_) => dequantized(r, &node),
+            Op::DequantizeLinear(op) => dequantized(r, &node, op),
             Op::MatMulNBits(op) => unpacked(r, &node, op),
             _ => Ok(false),
         }
     }
 }
 
-/// D(Q(x)) → x. D of constants is folded afterwards.
-fn dequantized(r: &mut Rebuild<'_>, node: &Node) -> std::result::Result<bool, Reason> {
+/// D(Q(x)) → x, D(constant) → its numbers.
+fn dequantized(
+    r: &mut Rebuild<'_>,
+    node: &Node,
+    op: &DequantizeLinear,
+) -> std::result::Result<bool, Reason> {
+    let constant = |i: usize| {
+        let v: Option<ValueId> = node.inputs.get(i).copied().flatten();
+        v.and_then(|v| r.old.tensor(v)).cloned()
+    };
+    if let (Some(codes), Some(scales)) = (constant(0), constant(1))
+        && scales.dtype() == DType::F32
+        && (node.inputs.get(2).is_none_or(Option::is_none) || constant(2).is_some())
+        && let Some(x) = numbers(op, &codes, &scales, constant(2).as_ref())?
+    {
+        let from = node.inputs[0].unwrap_or(node.outputs[0]);
+        let x = r.constant(x, from, "float");
+        r.redirect(node.outputs[0], x);
+        return Ok(true);
+    }
     let made = node.inputs[0].and_then(|v| r.old.made_by(v));
     let Some(Node { op: Op::QuantizeLinear(_), inputs, .. }) = made else { return Ok(false) };
     let Some(x) = inputs[0] else { return Ok(false) };
@@ -65,6 +83,36 @@ fn dequantized(r: &mut Rebuild<'_>, node: &Node) -> std::result::Result<bool, Re
     let new = r.value(x);
     r.redirect(node.outputs[0], new);
     Ok(true)
+}
+
+/// What codes stand for; `None` if they are of a type that is not read here.
+fn numbers(
+    op: &DequantizeLinear,
+    codes: &Tensor,
+    scales: &Tensor,
+    zeros: Option<&Tensor>,
+) -> std::result::Result<Option<Tensor>, Reason> {
+    let (Some(ints), zeros) = (integers(codes), zeros.map(integers)) else { return Ok(None) };
+    let Some(zeros) = zeros.unwrap_or_else(|| Some(vec![0])) else { return Ok(None) };
+    let lie = Lie::new(codes.shape(), scales.shape(), op.axis, op.block_size)?;
+    let mut made = Tensor::try_zeros(DType::F32, codes.shape())?;
+    let scales = scales.as_slice::<f32>();
+    for (i, (y, code)) in made.as_mut_slice::<f32>().iter_mut().zip(ints).enumerate() {
+        let at = lie.at(i);
+        let zero = zeros[if zeros.len() == 1 { 0 } else { at }];
+        *y = (code - zero) as f32 * scales[if scales.len() == 1 { 0 } else { at }];
+    }
+    Ok(Some(made))
+}
+
+/// The integers of a tensor, those of four bits too.
+fn integers(t: &Tensor) -> Option<Vec<i64>> {
+    let half = |i: usize| i64::from((t.as_bytes()[i / 2] >> (i % 2 * 4)) & 15);
+    match t.dtype() {
+        DType::U4 => Some((0..t.len()).map(half).collect()),
+        DType::I4 => Some((0..t.len()).map(|i| (half(i) ^ 8) - 8).collect()),
+        _ => t.to_ints().map(|ints| ints.to_vec()),
+    }
 }
 
 /// The float matrix that blocks stand for.
@@ -198,10 +246,14 @@ mod tests {
     #[test]
     fn floats_come_back() {
         let sample = &pictures(5)[4];
-        for mode in [Mode::Static, Mode::WeightOnly] {
-            let float = again(to_float(&quantized(mode)).unwrap());
+        let blocks = to_qdq(&quantized(Mode::WeightOnly)).unwrap();
+        for mode in [Mode::Static, Mode::WeightOnly, Mode::Half] {
+            // The third is not half precision but blocks as QDQ.
+            let model = if mode == Mode::Half { blocks.clone() } else { quantized(mode) };
+            let float = again(to_float(&model).unwrap());
             let ops: Vec<_> = float.graph().nodes().map(|(_, n)| n.op.name()).collect();
-            assert!(!ops.iter().any(|op| op.contains("Quant") || op.contains("Bits")), "{ops:?}");
+            let coded = |op: &&str| op.contains("uant") || op.contains("Bits");
+            assert!(!ops.iter().any(coded), "{ops:?}");
             let found = cosine(&run(&digits(), sample), &run(&float, sample));
             assert!(found > 0.99, "{mode:?}: {found}");
         }
