@@ -141,3 +141,16 @@ def bifurcation(rng):
 def time_warping(rng):
     costs = floats(rng, *sizes(rng, 2, 1, 9))
     return one(rng, "DynamicTimeWarping", {"costs": costs[None] if rng.random() < 0.4 else costs})
+
+
+@operator("WordConvEmbedding")
+def word_conv_embedding(rng):
+    words, length, f, e = sizes(rng, 4, 1, 7)
+    k = int(rng.integers(1, length + 1))
+    ids = rng.integers(0, 9, (words, length)).astype(np.int32)
+    # Of a word whose first id is 0 ONNX Runtime writes nothing.
+    ids[:, 0] = np.maximum(ids[:, 0], 1)
+    arrays = {"ids": ids, "w": floats(rng, f, 1, k, e), "b": floats(rng, f),
+              "table": floats(rng, 9, e)}
+    return one(rng, "WordConvEmbedding", arrays, fixed=["w"], embedding_size=maybe(rng, f),
+               conv_window_size=maybe(rng, k), char_embedding_size=maybe(rng, e))

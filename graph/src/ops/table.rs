@@ -344,6 +344,7 @@ pub static ONNX: &[OnnxOp] = &[
     row("com.microsoft", "Trilu", &[1], trilu::import),
     row("com.microsoft", "UnfoldTensor", &[1], contrib::moves::import_unfold),
     row("com.microsoft", "Unique", &[1], contrib::moves::import_unique),
+    row("com.microsoft", "WordConvEmbedding", &[1], contrib::words::import),
 ];
 
 /// The operator's row, and the version of its definition that `opset` selects.

@@ -12,7 +12,7 @@ use crate::{DType, Dim, Reason, invalid, unsupported};
 pub type PerAxis = SmallVec<[usize; 3]>;
 
 /// How the input is padded.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Padding {
     /// Elements before each axis, then after each axis; empty means none.
     Explicit(SmallVec<[usize; 6]>),
@@ -21,12 +21,13 @@ pub enum Padding {
     /// As much as makes ⌈input / stride⌉ outputs, the odd one before.
     SameLower,
     /// None.
+    #[default]
     Valid,
 }
 
 /// A window as the model describes it; lists may be empty, which means 1 (or, for a
 /// convolution's kernel, the weight's sizes).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Window {
     /// Elements along each axis.
     pub kernel: PerAxis,

@@ -15,6 +15,7 @@ pub(super) mod product;
 pub(super) mod rotary;
 pub(super) mod sparse;
 pub(super) mod streams;
+pub(super) mod words;
 
 #[cfg(test)]
 mod tests {
