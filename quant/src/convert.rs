@@ -54,16 +54,19 @@ impl Writer for Floater {
     }
 }
 
+/// Input `i` of a node, if it is a constant.
+fn constant(r: &Rebuild<'_>, node: &Node, i: usize) -> Option<Tensor> {
+    let v: Option<ValueId> = node.inputs.get(i).copied().flatten();
+    v.and_then(|v| r.old.tensor(v)).cloned()
+}
+
 /// D(Q(x)) → x, D(constant) → its numbers.
 fn dequantized(
     r: &mut Rebuild<'_>,
     node: &Node,
     op: &DequantizeLinear,
 ) -> std::result::Result<bool, Reason> {
-    let constant = |i: usize| {
-        let v: Option<ValueId> = node.inputs.get(i).copied().flatten();
-        v.and_then(|v| r.old.tensor(v)).cloned()
-    };
+    let constant = |i: usize| constant(r, node, i);
     if let (Some(codes), Some(scales)) = (constant(0), constant(1))
         && scales.dtype() == DType::F32
         && (node.inputs.get(2).is_none_or(Option::is_none) || constant(2).is_some())
@@ -121,10 +124,7 @@ fn unpacked(
     node: &Node,
     op: &MatMulNBits,
 ) -> std::result::Result<bool, Reason> {
-    let constant = |i: usize| {
-        let v: Option<ValueId> = node.inputs.get(i).copied().flatten();
-        v.and_then(|v| r.old.tensor(v)).cloned()
-    };
+    let constant = |i: usize| constant(r, node, i);
     let (Some(codes), Some(scales)) = (constant(1), constant(2)) else { return Ok(false) };
     let other = node.inputs.get(4).copied().flatten().is_some();
     let zeros = constant(3);
