@@ -31,7 +31,7 @@ const B: f32 = 1.5;
 /// Points: the inputs of a tile.
 pub(super) const POINTS: usize = 36;
 /// Numbers that V and M of tiles worked on together should take, unless U takes more.
-pub(super) const TOGETHER: usize = 160 * 1024;
+const TOGETHER: usize = 160 * 1024;
 
 /// A convolution by Winograd's algorithm, made ready.
 pub struct Plan {
@@ -114,6 +114,12 @@ crate::simd_fn! {
     }
 }
 
+/// Tiles worked on together, about: filters that are larger than the tiles they meet must meet more
+/// of them.
+pub(super) fn together(g: &Geometry) -> usize {
+    TOGETHER.max(POINTS * g.c * g.m) / (POINTS * (g.c + g.m))
+}
+
 /// Whether tiles are worth their transforms for this convolution.
 pub fn suits(g: &Geometry) -> bool {
     let [d, h, w] = &g.axes;
@@ -141,7 +147,7 @@ impl Plan {
         let mut patches = g.clone();
         patches.axes = [d, patch(h, tiles.0), patch(w, tiles.1)];
         let source = Source::new(&patches)?;
-        let room = TOGETHER.max(POINTS * g.c * g.m) / (POINTS * (g.c + g.m));
+        let room = together(g);
         let rows = best_rows(tiles.1, (room / tiles.1).clamp(1, tiles.0), tiles.0);
         Some(Plan { g: g.clone(), patches, source, tiles, rows })
     }

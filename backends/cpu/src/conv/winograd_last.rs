@@ -9,7 +9,7 @@ use rinfer_graph::backend::RunCx;
 
 use super::Follow;
 use super::geometry::Geometry;
-use super::winograd::{POINTS, TILE, TOGETHER, a_transposed, b_transposed, filters, odd_lines};
+use super::winograd::{POINTS, TILE, a_transposed, b_transposed, filters, odd_lines, together};
 use crate::gemm::{Columns, Gemm, Lhs, PackedB, Rhs, Strided};
 use crate::kernel::limit;
 use crate::par;
@@ -42,9 +42,7 @@ pub fn run(
 ) -> Result<(), Reason> {
     let [_, h, w] = &g.axes;
     let tiles = (h.output.div_ceil(TILE), w.output.div_ceil(TILE));
-    // Filters that are larger than the tiles they meet must meet more of them.
-    let room = TOGETHER.max(POINTS * g.c * g.m) / (POINTS * (g.c + g.m));
-    let rows = (room / tiles.1).clamp(1, tiles.0);
+    let rows = (together(g) / tiles.1).clamp(1, tiles.0);
     // As many in each block, so that none is nearly empty.
     let rows = tiles.0.div_ceil(tiles.0.div_ceil(rows));
     let (from, to) = (g.c * g.in_len(), g.m * g.out_len());
