@@ -108,6 +108,9 @@ impl Turner<'_> {
         if step.outputs.is_empty() || !step.facts.iter().all(image) {
             return false;
         }
+        if self.first(step, node) {
+            return true;
+        }
         let Some((op, roles)) = self.roles(step, &node.op) else { return false };
         let is_turned = |l: Local| self.values[l].turned.is_some();
         let any = step.inputs.iter().zip(&roles).any(
@@ -126,6 +129,22 @@ impl Turner<'_> {
                 step.inputs[k] = Some(Source::Local(self.turn(l, step.node)));
             }
         }
+        step.kernel = kernel;
+        true
+    }
+
+    /// Makes the step a convolution that reads planes and writes channels side by side, if it is
+    /// the first of a network: one of few channels, whose image nothing has turned.
+    fn first(&self, step: &mut Step, node: &Node) -> bool {
+        let Some(Source::Local(image)) = step.inputs[0] else { return false };
+        let roles: Roles = smallvec![Role::Keep; step.inputs.len()];
+        if !matches!(node.op, Op::Conv(_))
+            || self.values[image].turned.is_some()
+            || step.inputs.get(3).is_some_and(Option::is_some)
+        {
+            return false;
+        }
+        let Some(kernel) = self.compile(step, node.clone(), &roles) else { return false };
         step.kernel = kernel;
         true
     }
@@ -210,6 +229,7 @@ impl Turner<'_> {
         let outputs: Facts = step.facts.iter().map(turned_fact).collect();
         let cx = self.cx(&node, &inputs, &outputs);
         match &node.op {
+            Op::Conv(op) if roles[0] == Role::Keep => ops::conv::compile_first(op, &cx).ok(),
             Op::Conv(op) => ops::conv::compile_last(op, &cx).ok(),
             Op::Pool(op) => ops::pool::last::compile(op, &cx).ok(),
             _ => ops::compile(&cx).ok(),

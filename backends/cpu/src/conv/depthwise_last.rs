@@ -2,8 +2,9 @@
 //!
 //! y[p, c] = Σ w[tap, c] · x[place(p, tap), c]
 //!
-//! Some outputs in a row are summed at the same time, so that a vector of weights serves them all;
-//! where the window leaves the image at a side, the taps that do are left out.
+//! Some outputs in a row are summed at the same time, so that a vector of weights serves them all.
+//! For windows of 3 and 5 with stride 1 or 2 a vector of x is loaded once for all the outputs that
+//! it belongs to ([`Part::shared`]); others load it for each ([`Part::sums_of`]).
 
 use std::ops::Range;
 
@@ -50,20 +51,17 @@ crate::simd_fn! {
         let x = &job.x[image * c * g.in_len()..][..c * g.in_len()];
         let row = image * h.output + oy;
         let residual = job.follow.residual.map(|r| &r[row * w.output * c..][..w.output * c]);
-        let part = Part { job, x, residual, c, rows: taps_inside(h, oy) };
-        let whole = inside(w);
-        for ox in (0..whole.start).chain(whole.end..w.output) {
-            part.outputs::<S, 1>(s, (oy, ox), taps_inside(w, ox), y);
+        let clip = job.follow.clip();
+        let part = Part { job, x, residual, clip, c, rows: taps_inside(h, oy) };
+        match (w.kernel, w.stride, w.dilation) {
+            _ if c < S::LANES || w.output < SUMS / 2 => part.any(s, oy, y),
+            (3, 1, 1) => part.row::<S, 3, 1>(s, oy, y),
+            (3, 2, 1) => part.row::<S, 3, 2>(s, oy, y),
+            (5, 1, 1) => part.row::<S, 5, 1>(s, oy, y),
+            (5, 2, 1) => part.row::<S, 5, 2>(s, oy, y),
+            _ => part.any(s, oy, y),
         }
-        let mut ox = whole.start;
-        while ox < whole.end {
-            ox += match whole.end - ox {
-                SUMS.. => part.outputs::<S, SUMS>(s, (oy, ox), 0..w.kernel, y),
-                4.. => part.outputs::<S, 4>(s, (oy, ox), 0..w.kernel, y),
-                2.. => part.outputs::<S, 2>(s, (oy, ox), 0..w.kernel, y),
-                _ => part.outputs::<S, 1>(s, (oy, ox), 0..w.kernel, y),
-            };
-        }
+        job.follow.after_clip(s, y);
     }
 }
 
@@ -72,12 +70,31 @@ struct Part<'a> {
     job: &'a Job<'a>,
     x: &'a [f32],
     residual: Option<&'a [f32]>,
+    /// What outputs are clipped to.
+    clip: (f32, f32),
     c: usize,
     /// The rows of the window that lie inside the image.
     rows: Range<usize>,
 }
 
 impl Part<'_> {
+    /// The row, for windows of any kind.
+    #[inline(always)]
+    fn any<S: Simd>(&self, s: S, oy: usize, y: &mut [f32]) {
+        let w = &self.job.g.axes[2];
+        let whole = inside(w);
+        for ox in (0..whole.start).chain(whole.end..w.output) {
+            self.outputs::<S, 1>(s, (oy, ox), taps_inside(w, ox), y);
+        }
+        let mut ox = whole.start;
+        while ox < whole.end {
+            ox += match whole.end - ox {
+                SUMS.. => self.outputs::<S, SUMS>(s, (oy, ox), 0..w.kernel, y),
+                _ => self.outputs::<S, 1>(s, (oy, ox), 0..w.kernel, y),
+            };
+        }
+    }
+
     /// N outputs side by side, from row and column `at` on.
     #[inline(always)]
     fn outputs<S: Simd, const N: usize>(
@@ -122,17 +139,87 @@ impl Part<'_> {
                 }
             }
         }
+        self.finish::<S, N, PART>(s, acc, (ox, c0), y);
+    }
+
+    /// The row, for windows K wide in steps of STEP.
+    #[inline(always)]
+    fn row<S: Simd, const K: usize, const STEP: usize>(&self, s: S, oy: usize, y: &mut [f32]) {
+        let w = &self.job.g.axes[2];
+        let whole = inside(w);
+        // With larger steps outputs share less, and more of them would not fit in registers.
+        let n = if STEP > 1 || w.output < SUMS { SUMS / 2 } else { SUMS };
+        for ox in (0..w.output).step_by(n) {
+            // The last outputs overlap those before them.
+            let ox = ox.min(w.output - n);
+            match (n, ox < whole.start || ox + n > whole.end) {
+                (SUMS, false) => self.shared::<S, SUMS, K, STEP, false>(s, (oy, ox), y),
+                (SUMS, true) => self.shared::<S, SUMS, K, STEP, true>(s, (oy, ox), y),
+                (_, false) => self.shared::<S, { SUMS / 2 }, K, STEP, false>(s, (oy, ox), y),
+                (_, true) => self.shared::<S, { SUMS / 2 }, K, STEP, true>(s, (oy, ox), y),
+            }
+        }
+    }
+
+    /// N outputs side by side; EDGE if some of their windows leave the image.
+    #[inline(always)]
+    fn shared<S: Simd, const N: usize, const K: usize, const STEP: usize, const EDGE: bool>(
+        &self,
+        s: S,
+        (oy, ox): (usize, usize),
+        y: &mut [f32],
+    ) {
+        let (c, [_, h, w]) = (self.c, &self.job.g.axes);
+        for c0 in (0..c).step_by(S::LANES) {
+            let c0 = c0.min(c - S::LANES);
+            let mut acc = [s.zero(); N];
+            for ky in self.rows.clone() {
+                let iy = oy * h.stride + ky * h.dilation - h.before;
+                let mut weights = [s.zero(); K];
+                for kx in 0..K {
+                    weights[kx] = s.load(&self.job.w[(ky * K + kx) * c + c0..]);
+                }
+                let row = &self.x[iy * w.input * c..][..w.input * c];
+                for i in 0..(N - 1) * STEP + K {
+                    let column = (ox * STEP + i).wrapping_sub(w.before);
+                    if EDGE && column >= w.input {
+                        continue;
+                    }
+                    let x = s.load(&row[column * c + c0..]);
+                    for kx in 0..K {
+                        if i >= kx && (i - kx) % STEP == 0 && (i - kx) / STEP < N {
+                            let j = (i - kx) / STEP;
+                            acc[j] = weights[kx].mul_add(x, acc[j]);
+                        }
+                    }
+                }
+            }
+            self.finish::<S, N, false>(s, acc, (ox, c0), y);
+        }
+    }
+
+    /// Writes sums with what follows them, but for an activation that is more than a clip.
+    #[inline(always)]
+    fn finish<S: Simd, const N: usize, const PART: bool>(
+        &self,
+        s: S,
+        acc: [S::F32; N],
+        (ox, c0): (usize, usize),
+        y: &mut [f32],
+    ) {
+        let c = self.c;
         let bias = match self.job.follow.bias {
             Some(bias) => load::<S, PART>(s, c, &bias[c0..]),
             None => s.zero(),
         };
+        let (lo, hi) = (s.splat(self.clip.0), s.splat(self.clip.1));
         for j in 0..N {
             let at = (ox + j) * c + c0;
             let mut v = acc[j] + bias;
             if let Some(residual) = self.residual {
                 v = v + load::<S, PART>(s, c, &residual[at..]);
             }
-            let v = self.job.follow.activation.apply(s, v);
+            let v = hi.min(lo.max(v));
             if PART {
                 v.store_partial(&mut y[at..at + c]);
             } else {

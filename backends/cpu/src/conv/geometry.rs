@@ -59,6 +59,12 @@ impl Geometry {
         Ok(g)
     }
 
+    /// Whether it is one of images or lines: there is no depth.
+    pub fn is_flat(&self) -> bool {
+        let d = &self.axes[0];
+        (d.input, d.output, d.kernel, d.before + d.after) == (1, 1, 1, 0)
+    }
+
     /// Elements of an input channel.
     pub fn in_len(&self) -> usize {
         self.axes.iter().map(|a| a.input).product()

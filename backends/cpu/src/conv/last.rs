@@ -20,9 +20,7 @@ use crate::simd::{F32s, Isa, Simd};
 
 /// Whether this file computes the convolution: images, in one group or one group per channel.
 pub fn suits(g: &Geometry) -> bool {
-    let d = &g.axes[0];
-    let flat = d.input == 1 && d.output == 1 && d.kernel == 1 && d.before + d.after == 0;
-    flat && (g.group == 1 || depthwise_last::suits(g)) && g.out_len() > 0
+    g.is_flat() && (g.group == 1 || depthwise_last::suits(g)) && g.out_len() > 0
 }
 
 /// Weights made ready.

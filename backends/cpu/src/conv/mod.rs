@@ -7,6 +7,7 @@
 
 pub mod depthwise;
 mod depthwise_last;
+pub mod first;
 pub mod geometry;
 pub mod integer;
 pub mod last;
@@ -27,7 +28,7 @@ use rinfer_graph::{Reason, invalid};
 
 use crate::gemm::PackedA;
 use crate::math::Activation;
-use crate::simd::Isa;
+use crate::simd::{Isa, Simd};
 
 /// What follows a convolution, for some of its output channels.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,6 +42,25 @@ pub struct Follow<'a> {
 }
 
 impl<'a> Follow<'a> {
+    /// What an output is clipped to: the activation, if it is no more than that. A kernel that
+    /// holds sums in registers has no room for other functions beside them.
+    fn clip(&self) -> (f32, f32) {
+        match self.activation {
+            Activation::Relu => (0.0, f32::INFINITY),
+            Activation::Clip(lo, hi) => (lo, hi),
+            _ => (f32::NEG_INFINITY, f32::INFINITY),
+        }
+    }
+
+    /// The activation of outputs that were clipped by [`Follow::clip`].
+    #[inline(always)]
+    fn after_clip<S: Simd>(&self, s: S, y: &mut [f32]) {
+        match self.activation {
+            Activation::None | Activation::Relu | Activation::Clip(..) => {}
+            activation => activation.apply_slice(s, y),
+        }
+    }
+
     /// What follows for `count` channels from `first` on, whose outputs are `len` from `at` on.
     fn channels(&self, first: usize, count: usize, at: usize, len: usize) -> Follow<'a> {
         Follow {

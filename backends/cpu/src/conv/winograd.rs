@@ -122,10 +122,9 @@ pub(super) fn together(g: &Geometry) -> usize {
 
 /// Whether tiles are worth their transforms for this convolution.
 pub fn suits(g: &Geometry) -> bool {
-    let [d, h, w] = &g.axes;
+    let [_, h, w] = &g.axes;
     let square = |a: &Span| a.kernel == 3 && a.stride == 1 && a.dilation == 1;
-    let flat = d.input == 1 && d.kernel == 1 && d.before + d.after == 0;
-    if !flat || !square(h) || !square(w) || g.c < 8 || g.m < 8 {
+    if !g.is_flat() || !square(h) || !square(w) || g.c < 8 || g.m < 8 {
         return false;
     }
     let tiles = h.output.div_ceil(TILE) * w.output.div_ceil(TILE);

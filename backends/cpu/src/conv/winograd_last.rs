@@ -175,6 +175,8 @@ crate::simd_fn! {
         let (m, w) = (job.g.m, job.g.axes[2].output);
         let height = y.len() / (w * m);
         let residual = job.follow.residual.map(|r| &r[row * TILE * w * m..][..y.len()]);
+        let (lo, hi) = job.follow.clip();
+        let (lo, hi) = (s.splat(lo), s.splat(hi));
         for column in 0..job.columns {
             let tile = row * job.columns + column;
             let width = TILE.min(w - column * TILE);
@@ -205,11 +207,12 @@ crate::simd_fn! {
                         if let Some(x) = residual {
                             v = v + s.load_partial(&x[at + m0..at + m], 0.0);
                         }
-                        let v = job.follow.activation.apply(s, v);
+                        let v = hi.min(lo.max(v));
                         v.store_partial(&mut y[at + m0..at + m]);
                     }
                 }
             }
         }
+        job.follow.after_clip(s, y);
     }
 }

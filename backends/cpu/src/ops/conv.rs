@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use rinfer_graph::backend::RunCx;
 use rinfer_graph::ops::{Conv, Window};
 use rinfer_graph::shape::Sizes;
 use rinfer_graph::{DType, Dim, Fact, Reason, Tensor, unsupported};
 
 use super::staged::{needed, single};
-use crate::conv::{Follow, Geometry, Operands, Plan, Weights, last, reference, winograd};
+use crate::conv::{Follow, Geometry, Operands, Plan, Weights, first, last, reference, winograd};
 use crate::kernel::{Args, Cx, Kernel};
 use crate::math::Activation;
 use crate::simd::Isa;
@@ -38,38 +39,72 @@ pub(super) fn prepack(op: &Conv, cx: &Cx<'_>) -> Result<(), Reason> {
     let x: Sizes = x;
     let spans = op.window.spans(&w[2..], &x[2..])?;
     let g = Geometry::new(x[0], op.group, (x[1], w[0]), &spans)?;
-    match cx.packs.channels_last() && last::suits(&g) {
-        true => drop(ready_last(&g, cx)?),
-        false => drop(ready(&g, cx)?),
+    match cx.packs.channels_last() {
+        true if first::suits(&g) => drop(ready_first(&g, cx)?),
+        true if last::suits(&g) => drop(ready_last(&g, cx)?),
+        _ => drop(ready(&g, cx)?),
     }
     Ok(())
 }
 
-/// As [`compile`], for an image and a result whose channels stand side by side: x [n, h, w, c].
+/// As [`compile`], for a result whose channels stand side by side, [n, h, w, c], and an image that
+/// is laid out so too.
 ///
 /// # Errors
 /// The weights are not known, or the convolution is none that gains by this.
 pub(crate) fn compile_last(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
-    let (x, w, isa) = (cx.sizes(0)?, cx.sizes(1)?, cx.isa);
+    let g = image(op, cx, 3)?;
+    let ready = if last::suits(&g) { ready_last(&g, cx)? } else { None };
+    let weights = ready.ok_or_else(|| unsupported!("channels side by side for {g:?}"))?;
+    let isa = cx.isa;
+    Ok(following(op, move |x, follow, y, cx| last::run(isa, &g, (x, &weights), follow, y, cx)))
+}
+
+/// As [`compile_last`], for an image as the model has it, [n, c, h, w].
+///
+/// # Errors
+/// The weights are not known, or the image has many channels.
+pub(crate) fn compile_first(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let g = image(op, cx, 1)?;
+    let ready = if first::suits(&g) { ready_first(&g, cx)? } else { None };
+    let weights = ready.ok_or_else(|| unsupported!("a first convolution for {g:?}"))?;
+    let isa = cx.isa;
+    Ok(following(op, move |x, follow, y, _| first::run(isa, &g, (x, &weights), follow, y)))
+}
+
+/// The sizes of a convolution of images whose channels are axis `channels`.
+fn image(op: &Conv, cx: &Cx<'_>, channels: usize) -> Result<Geometry, Reason> {
+    let (x, w) = (cx.sizes(0)?, cx.sizes(1)?);
     if cx.dtype(0)? != DType::F32 || x.len() != 4 {
         return Err(unsupported!("channels side by side in {} axes", x.len()));
     }
-    let spans = op.window.spans(&w[2..], &x[1..3])?;
-    let g = Geometry::new(x[0], op.group, (x[3], w[0]), &spans)?;
-    let ready = if last::suits(&g) { ready_last(&g, cx)? } else { None };
-    let Some(weights) = ready else {
-        return Err(unsupported!("channels side by side for {g:?}"));
-    };
+    let pixels = if channels == 1 { &x[2..] } else { &x[1..3] };
+    let spans = op.window.spans(&w[2..], pixels)?;
+    Geometry::new(x[0], op.group, (x[channels], w[0]), &spans)
+}
+
+/// A kernel that hands x, what follows, and y to `run`.
+fn following(
+    op: &Conv,
+    run: impl Fn(&[f32], &Follow<'_>, &mut [f32], &RunCx<'_>) -> Result<(), Reason>
+    + Send
+    + Sync
+    + 'static,
+) -> Kernel {
     let activation = op.activation.map_or(Activation::None, Activation::from);
-    Ok(Kernel::new(move |args| {
+    Kernel::new(move |args| {
         let follow = Follow {
             bias: args.opt(2).map(Tensor::as_slice),
             residual: args.opt(3).map(Tensor::as_slice),
             activation,
         };
         let (x, cx) = (args.input(0)?.as_slice(), args.cx);
-        last::run(isa, &g, (x, &weights), &follow, args.outputs[0].as_mut_slice(), cx)
-    }))
+        run(x, &follow, args.outputs[0].as_mut_slice(), cx)
+    })
+}
+
+fn ready_first(g: &Geometry, cx: &Cx<'_>) -> Result<Option<Arc<first::Weights>>, Reason> {
+    cx.packed(1, 0, |w| Ok(first::Weights::pack(cx.isa, g, w.as_slice::<f32>())))
 }
 
 fn ready_last(g: &Geometry, cx: &Cx<'_>) -> Result<Option<Arc<last::Weights>>, Reason> {
