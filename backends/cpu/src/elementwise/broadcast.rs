@@ -70,6 +70,17 @@ impl Broadcast {
         self.steps[i].last() == Some(&1)
     }
 
+    /// The input that is one row for every row of the output, if the other of two is as large as
+    /// the output.
+    pub fn repeated(&self) -> Option<usize> {
+        let row = self.run_len();
+        let is = |i: usize, steps: [usize; 2]| self.steps[i][..] == steps;
+        match (self.steps.len(), self.sizes.len()) {
+            (2, 2) => (0..2).find(|&i| is(i, [0, 1]) && is(1 - i, [row, 1])),
+            _ => None,
+        }
+    }
+
     /// Input `i`'s elements for a run of `len` at `offset`: that many, or one.
     #[inline]
     pub fn part<'a, T>(&self, i: usize, data: &'a [T], offset: usize, len: usize) -> &'a [T] {
@@ -183,6 +194,18 @@ mod tests {
             4,
             &[&[0, 1, 0, 1, 2, 3, 2, 3], &[0, 1, 2, 3, 4, 5, 6, 7]],
         );
+    }
+
+    #[test]
+    fn a_row_for_every_row_is_seen() {
+        let repeated = |a: &[usize], b: &[usize], out: &[usize]| {
+            Broadcast::new(&[a, b], out).unwrap().repeated()
+        };
+        assert_eq!(repeated(&[1, 4, 5, 8], &[8], &[1, 4, 5, 8]), Some(1));
+        assert_eq!(repeated(&[1, 1, 1, 8], &[1, 4, 5, 8], &[1, 4, 5, 8]), Some(0));
+        assert_eq!(repeated(&[4, 8], &[4, 1], &[4, 8]), None);
+        assert_eq!(repeated(&[4, 1], &[8], &[4, 8]), None);
+        assert_eq!(repeated(&[2, 4, 8], &[2, 1, 8], &[2, 4, 8]), None);
     }
 
     #[test]

@@ -9,11 +9,15 @@ use super::{cast, pointwise};
 use crate::convert::Float;
 use crate::elementwise::number::{Int, Number, compare};
 use crate::elementwise::{Broadcast, each, float, half as halves, staged, zip};
-use crate::kernel::{Cx, Kernel};
+use crate::kernel::{Cx, Kernel, limit};
+use crate::par;
+use crate::pool::with_scratch;
 use crate::simd::Isa;
 
 /// Runs with fewer elements are short.
 const SHORT: usize = 48;
+/// Elements worth a call of their own.
+const TILE: usize = 1024;
 
 pub(super) fn compile(op: &Binary, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let (f, dtype) = (op.0, cx.dtype(0)?);
@@ -28,21 +32,62 @@ pub(super) fn compile(op: &Binary, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     if f.compares() {
         return comparison(cx.isa, f, dtype, plan);
     }
-    if dtype == DType::F32 && plan.run_len() < SHORT && plan.len() > SHORT * SHORT {
+    let short = dtype == DType::F32 && plan.run_len() < TILE / 2 && !plan.is_empty();
+    let repeated = plan.repeated().filter(|_| short);
+    if dtype == DType::F32
+        && repeated.is_none()
+        && plan.run_len() < SHORT
+        && plan.len() > SHORT * SHORT
+    {
         // Runs of a few elements cost more to begin than to compute: a program gathers them first.
         let step = Step::Binary(f, Operand::Input(0), Operand::Input(1));
         let program = Pointwise::new(2, vec![step], &[(Operand::Step(0), dtype)])?;
         return pointwise::compile(&program, cx);
     }
-    let kernel = arithmetic(cx.isa, f, dtype, plan)?;
+    let kernel = match repeated {
+        Some(row) => repeating(cx.isa, f, plan.run_len(), row),
+        None => arithmetic(cx.isa, f, dtype, plan)?,
+    };
     let whole: Vec<usize> =
         [&a, &b].iter().enumerate().filter(|(_, s)| ***s == out).map(|(i, _)| i).collect();
     Ok(kernel.in_place(&whole))
 }
 
+/// A function of which operand `row` is the same for every `len` elements: several copies of it
+/// side by side meet as many rows of the other operand in one call.
+fn repeating(isa: Isa, f: BinaryFn, len: usize, row: usize) -> Kernel {
+    let ps = cost(f);
+    Kernel::new(move |args| {
+        let tile = TILE / len * len;
+        let cx = args.cx;
+        let whole = args.opt(1 - row).map(|x| x.as_slice::<f32>());
+        let one = args.input(row)?.as_slice::<f32>();
+        let y = args.outputs[0].as_mut_slice::<f32>();
+        with_scratch(tile, |rows| {
+            rows.chunks_exact_mut(len).for_each(|to| to.copy_from_slice(one));
+            let rows = &*rows;
+            par::chunks_mut(y, tile, par::grain(tile * ps / 1000), |i, y| {
+                let whole = whole.map(|x| &x[i * tile..][..y.len()]);
+                let rows = Some(&rows[..y.len()]);
+                match row {
+                    0 => float::binary(isa, f, rows, whole, y),
+                    _ => float::binary(isa, f, whole, rows, y),
+                }
+            });
+        })
+        .map_err(limit)?;
+        cx.check()
+    })
+}
+
+/// What one element of f32 costs, in picoseconds.
+fn cost(f: BinaryFn) -> usize {
+    if matches!(f, BinaryFn::Pow | BinaryFn::Mod { .. }) { 20_000 } else { 400 }
+}
+
 /// Functions whose result has the dtype of the operands.
 fn arithmetic(isa: Isa, f: BinaryFn, dtype: DType, plan: Broadcast) -> Result<Kernel, Reason> {
-    let ps = if matches!(f, BinaryFn::Pow | BinaryFn::Mod { .. }) { 20_000 } else { 400 };
+    let ps = cost(f);
     Ok(match dtype {
         DType::F32 => Kernel::new(move |args| {
             zip::<f32, f32, f32>(args, &plan, ps, |a, b, y| float::binary(isa, f, a, b, y))
