@@ -1,9 +1,9 @@
 //! The border between graphs and what executes them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::sync::{AtomicBool, Ordering};
 use crate::{Fact, Graph, Kind, Limits, NodeId, Reason, Value, ValueId};
 
 /// Executes parts of graphs on one kind of device.

@@ -17,6 +17,7 @@ pub mod ops;
 pub mod passes;
 mod reason;
 pub mod shape;
+pub mod sync;
 pub mod tensor;
 pub mod text;
 mod value;

@@ -4,13 +4,14 @@
 //! borrowed from a `Bytes` (a mapped model file). Borrowed bytes that are misaligned for a type
 //! are copied once, on the first typed access; reading them as bytes never copies.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::shape::{Sizes, count};
+use crate::sync::{Mutex, MutexGuard};
 use crate::{DType, Element, Reason, invalid};
 
 /// A cache line; the unit of allocation.

@@ -1,8 +1,9 @@
 //! What one run may be given besides its inputs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use rinfer_graph::sync::{AtomicBool, Ordering};
 
 use crate::profile::Profiler;
 

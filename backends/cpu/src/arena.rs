@@ -1,9 +1,9 @@
 //! Memory that runs leave behind for the runs after them.
 
-use std::sync::Mutex;
 use std::time::Instant;
 
 use rinfer_graph::Reason;
+use rinfer_graph::sync::{Mutex, MutexGuard};
 use rinfer_graph::tensor::{Buffer, KEEP_TIME, now, try_buffer};
 
 use crate::plan::Plan;
@@ -37,7 +37,7 @@ fn name(plan: &Plan) -> usize {
 }
 
 impl Arenas {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
+    fn lock(&self) -> MutexGuard<'_, Idle> {
         self.0.lock().unwrap_or_else(|e| e.into_inner())
     }
 

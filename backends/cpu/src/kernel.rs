@@ -2,9 +2,10 @@
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rinfer_graph::backend::RunCx;
+use rinfer_graph::sync::Mutex;
 use rinfer_graph::{DType, Fact, Facts, Limits, Node, Reason, Tensor, Value, ValueId, invalid};
 
 use crate::simd::Isa;

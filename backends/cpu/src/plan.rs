@@ -5,11 +5,10 @@
 //! step has its kernel, its sources and its slots. A slot is one buffer, used again as soon as the
 //! value in it is dead; an output may overwrite an input that dies with the step.
 
-use std::sync::atomic::AtomicBool;
-
 use rinfer_graph::backend::{NodeError, RunCx};
 use rinfer_graph::ops::Inputs;
 use rinfer_graph::shape::Sizes;
+use rinfer_graph::sync::AtomicBool;
 use rinfer_graph::tensor::size_in_bytes;
 use rinfer_graph::{DType, Dim, Fact, Facts, Reason, Tensor, Type, Value};
 use smallvec::SmallVec;

@@ -1,11 +1,11 @@
 //! A region of a graph made ready to run: packed weights, plans by shape, reused memory.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rinfer_graph::backend::{Backend, Memory, NodeError, NodeEvent, Program, Region, RunCx};
+use rinfer_graph::sync::{Mutex, Ordering};
 use rinfer_graph::tensor::{Buffer, Spare, try_buffer};
 use rinfer_graph::{
     Fact, Graph, Kind, Node, NodeId, Reason, Tensor, Type, Value, ValueId, invalid, unsupported,
@@ -308,6 +308,10 @@ impl CpuProgram {
         let make = || stop::run(cx, || Ok(planner.run(&|l| env[l].clone())));
         let plan = Arc::new(on(&self.pool, cx, make)??);
         let mut plans = lock();
+        // Of several runs that made a plan for the same shapes at the same time the first stays.
+        if let Some(first) = plans.by_shape.get(&key).and_then(|plans| plans.iter().find(fits)) {
+            return Ok(first.clone());
+        }
         while plans.oldest.len() >= PLANS {
             if let Some(old) = plans.oldest.pop_front() {
                 plans.by_shape.remove(&old);

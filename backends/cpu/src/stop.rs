@@ -8,11 +8,11 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rinfer_graph::Reason;
 use rinfer_graph::backend::RunCx;
+use rinfer_graph::sync::{AtomicBool, Ordering, thread_local};
 
 /// When to stop.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ thread_local! {
 
 /// What stops the work that this thread does now.
 pub(crate) fn current() -> Option<Arc<Stop>> {
-    CURRENT.with_borrow(Option::clone)
+    CURRENT.with(|stop| stop.borrow().clone())
 }
 
 /// Does `f` so that `stop` stops it, and puts back what was before.
@@ -48,10 +48,10 @@ pub(crate) fn under<R>(stop: Option<Arc<Stop>>, f: impl FnOnce() -> R) -> R {
     struct Restore(Option<Arc<Stop>>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            CURRENT.set(self.0.take());
+            CURRENT.with(|stop| *stop.borrow_mut() = self.0.take());
         }
     }
-    let _restore = Restore(CURRENT.replace(stop));
+    let _restore = Restore(CURRENT.with(|now| now.replace(stop)));
     f()
 }
 
@@ -61,7 +61,7 @@ struct Stopped;
 /// Stops here if it is time to.
 #[inline(never)]
 pub(crate) fn checkpoint() {
-    let due = CURRENT.with_borrow(|stop| stop.as_ref().is_some_and(|stop| stop.is_due()));
+    let due = CURRENT.with(|stop| stop.borrow().as_ref().is_some_and(|stop| stop.is_due()));
     if due {
         resume_unwind(Box::new(Stopped));
     }

@@ -1,0 +1,20 @@
+//! Locks and flags that threads share: those of the standard library, or, built with
+//! `--cfg shuttle`, those of [shuttle](https://docs.rs/shuttle), under which a test tries many
+//! orders in which threads may take turns (`runtime/tests/interleavings.rs`).
+
+#[cfg(not(shuttle))]
+pub use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+#[cfg(shuttle)]
+pub use shuttle::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+#[cfg(shuttle)]
+pub use shuttle::thread_local;
+#[cfg(not(shuttle))]
+pub use std::thread_local;
