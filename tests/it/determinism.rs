@@ -85,6 +85,41 @@ fn any_number_of_threads_gives_the_same_bits() {
 }
 
 #[test]
+fn a_row_is_the_same_whatever_else_is_in_the_batch() {
+    let layer = "x: float[n, 48]; \
+        a = MatMul(x, w); b = Gelu(a); c = MatMul(b, v); d = Add(c, x); \
+        e = LayerNormalization(d, s); y = Softmax(e); → y";
+    let weight = |name: &str, shape: &[usize]| {
+        let n: usize = shape.iter().product();
+        let x: Vec<f32> = (0..n).map(|i| (i as f32 * 0.37).sin() * 0.3).collect();
+        format!("{name}: float{shape:?} = {x:?}; ")
+    };
+    let text = weight("w", &[48, 1100]) + &weight("v", &[1100, 48]) + &weight("s", &[48]) + layer;
+    let x: Vec<f32> = (0..40 * 48).map(|i| (i as f32 * 0.73).sin()).collect();
+    let rows = |first: usize, n: usize| Tensor::from_slice(&[n, 48], &x[48 * first..][..48 * n]);
+    let layer = Session::builder().load_text(&text).unwrap();
+    let digit = Session::load(model("digits")).unwrap();
+    let check = |session: &Session,
+                 name: &str,
+                 batch: usize,
+                 of: &dyn Fn(usize, usize) -> Tensor| {
+        let all = session.run([(name, of(0, batch))]).unwrap();
+        for b in 0..batch {
+            let one = session.run([(name, of(b, 1))]).unwrap();
+            for (all, one) in all.iter().zip(&one) {
+                let (all, one) = (all.as_tensor().unwrap(), one.as_tensor().unwrap());
+                let len = one.byte_len();
+                assert_eq!(&all.as_bytes()[b * len..][..len], one.as_bytes(), "row {b} of {batch}");
+            }
+        }
+    };
+    for batch in [2, 3, 7, 14, 15, 40] {
+        check(&layer, "x", batch, &rows);
+        check(&digit, "image", batch, &digits);
+    }
+}
+
+#[test]
 fn reproducible_sessions_give_the_bits_of_every_other_machine() {
     let run = |name: &str, input: &str, x: Tensor| {
         let session = Session::builder().reproducible(true).load(model(name)).unwrap();

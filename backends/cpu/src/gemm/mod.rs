@@ -8,6 +8,7 @@
 pub mod bytes;
 pub mod codes;
 mod generic;
+mod grid;
 mod made;
 mod pack;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod thin;
 pub mod tile;
 
 pub use generic::{Number, gemm_generic};
+use grid::Job;
 pub use made::{Made, MadeRows};
 pub(crate) use made::{panel_lanes, panels_len, run_panels};
 pub use pack::{Layout, Left, Packed, PackedA, PackedB, Right, Side, Strided};
@@ -24,11 +26,9 @@ use crate::math::Activation;
 use crate::par;
 use crate::pool::with_scratch;
 use crate::simd::{F32s, Isa, MatMut, Simd};
-use crate::stop::checkpoint;
 pub(crate) use pack::{PanelPlan, Panels};
-use std::ops::Range;
 use std::sync::OnceLock;
-use tile::{Shape, Start, Store};
+use tile::Shape;
 
 /// Steps of `k` that tiles take before the next block. Each block reads and writes C once more,
 /// which costs more than panels of B that stay in L2 instead of L1.
@@ -43,9 +43,6 @@ const OWN: usize = 128 * 1024;
 const PIECE_FLOPS: usize = 1_500_000;
 /// Elements of B worth handing to another thread.
 const PIECE_READ: usize = 100_000;
-/// Elements of B that are read again for each panel of A, for they stay in L2: whole rows of C are
-/// then written one after the other.
-const NEAR: usize = 48 * 1024;
 /// Most rows for which B is read as it lies in memory.
 const THIN: usize = 8;
 
@@ -355,141 +352,6 @@ impl par::Split for Rows<'_> {
         let at = at.saturating_mul(self.height).min(self.c.rows());
         let (a, b) = self.c.split_rows(at);
         (Rows { c: a, height: self.height }, Rows { c: b, height: self.height })
-    }
-}
-
-/// Rows and columns of C that two sets of panels make.
-struct Job<'a> {
-    isa: Isa,
-    gemm: &'a Gemm<'a>,
-    a: Panels<'a>,
-    b: Panels<'a>,
-    /// Where in C the panels start.
-    row0: usize,
-    col0: usize,
-}
-
-impl Job<'_> {
-    /// Computes all of it, on as many threads as it is worth.
-    fn share(&self, c: MatMut<'_, f32>) {
-        let flops = 2usize.saturating_mul(c.rows()).saturating_mul(c.cols());
-        let (flops, read) =
-            (flops.saturating_mul(self.gemm.k), c.cols().saturating_mul(self.gemm.k));
-        let pieces = match par::threads() {
-            1 => 1,
-            // Few rows take as long as B takes to be read.
-            t => (flops / PIECE_FLOPS).max(read / PIECE_READ).clamp(1, 4 * t),
-        };
-        self.cut((0..self.a.plan().count(), 0..self.b.plan().count()), c, pieces);
-    }
-
-    /// Cuts the grid of panels into `pieces`, along the longer side, and computes each.
-    fn cut(&self, grid: (Range<usize>, Range<usize>), c: MatMut<'_, f32>, pieces: usize) {
-        let (rows, cols) = grid;
-        if pieces <= 1 || rows.len() * cols.len() <= 1 {
-            let mut c = c;
-            return block(self.isa, self, (rows, cols), &mut c);
-        }
-        let left = pieces / 2;
-        let by_cols = rows.len() <= 1 || (cols.len() > 1 && c.cols() >= c.rows());
-        let side = if by_cols { &cols } else { &rows };
-        let mid = side.start + (side.len() * left / pieces).clamp(1, side.len() - 1);
-        let (first, second, c1, c2) = if by_cols {
-            let at = self.b.plan().lanes(mid).start - self.b.plan().lanes(cols.start).start;
-            let (c1, c2) = c.split_cols(at);
-            ((rows.clone(), cols.start..mid), (rows, mid..cols.end), c1, c2)
-        } else {
-            let at = self.a.plan().lanes(mid).start - self.a.plan().lanes(rows.start).start;
-            let (c1, c2) = c.split_rows(at);
-            ((rows.start..mid, cols.clone()), (mid..rows.end, cols), c1, c2)
-        };
-        par::join(|| self.cut(first, c1, left), || self.cut(second, c2, pieces - left));
-    }
-
-    /// What a tile at these lanes starts from and is clipped to, when it takes these steps.
-    #[inline(always)]
-    fn store(&self, rows: &Range<usize>, cols: &Range<usize>, steps: &Range<usize>) -> Store<'_> {
-        let gemm = self.gemm;
-        let start = match gemm.epilogue.bias {
-            _ if steps.start > 0 || gemm.write == Write::Add => Start::Load,
-            Some(Bias::Row(x)) => Start::Row(&x[self.col0 + cols.start..self.col0 + cols.end]),
-            Some(Bias::Col(x)) => Start::Col(&x[self.row0 + rows.start..self.row0 + rows.end]),
-            None => Start::Zero,
-        };
-        let clip = match gemm.epilogue.activation {
-            _ if steps.end < gemm.k || self.late() => None,
-            Activation::Relu => Some((0.0, f32::INFINITY)),
-            Activation::Clip(lo, hi) => Some((lo, hi)),
-            _ => None,
-        };
-        Store { alpha: gemm.alpha, start, clip }
-    }
-
-    /// Something is added after the last step.
-    #[inline(always)]
-    fn late(&self) -> bool {
-        let e = &self.gemm.epilogue;
-        e.residual.is_some() || (e.bias.is_some() && self.gemm.write == Write::Add)
-    }
-
-    /// The epilogue is not done by what [`Job::store`] says.
-    #[inline(always)]
-    fn needs_finish(&self) -> bool {
-        let light = matches!(
-            self.gemm.epilogue.activation,
-            Activation::None | Activation::Relu | Activation::Clip(..)
-        );
-        self.late() || !light
-    }
-}
-
-crate::simd_fn! {
-    /// The tiles where panels `grid.0` of A meet panels `grid.1` of B; `c` is just these.
-    fn block(s: S, job: &Job<'_>, grid: (Range<usize>, Range<usize>), c: &mut MatMut<'_, f32>) {
-        let (rows, cols) = grid;
-        let (a, b, k) = (job.a, job.b, job.gemm.k);
-        let (row0, col0) = (a.plan().lanes(rows.start).start, b.plan().lanes(cols.start).start);
-        // With one panel of A there is nothing to keep B for: it is read in one run.
-        let blocks = if a.plan().count() == 1 { 1 } else { k.div_ceil(STEPS).max(1) };
-        let steps = k.div_ceil(blocks).max(1);
-        let block = (c.rows() * steps).div_ceil(BLOCK_A).max(1);
-        let together = rows.len().div_ceil(block).max(1);
-        let finish = job.needs_finish();
-        let near = steps * c.cols() <= NEAR;
-        let mut k0 = 0;
-        loop {
-            let k1 = k.min(k0 + steps);
-            let mut p0 = rows.start;
-            while p0 < rows.end {
-                checkpoint();
-                let p1 = rows.end.min(p0 + together);
-                let (panels, columns) = (p1 - p0, cols.len());
-                for i in 0..panels * columns {
-                    let (p, q) = match near {
-                        true => (p0 + i / columns, cols.start + i % columns),
-                        false => (p0 + i % panels, cols.start + i / panels),
-                    };
-                    let (r, lanes) = (a.plan().lanes(p), b.plan().lanes(q));
-                    let at = (job.row0 + r.start, job.col0 + lanes.start);
-                    let last = finish && k1 == k;
-                    if last {
-                        job.gemm.epilogue.expect(s, (at.0, r.len()), (at.1, lanes.len()));
-                    }
-                    let store = job.store(&r, &lanes, &(k0..k1));
-                    let (top, left) = (r.start - row0, lanes.start - col0);
-                    let mut c = c.block(top, r.len(), left, lanes.len());
-                    tile::tile(s, a.steps(p, k0..k1), b.steps(q, k0..k1), &mut c, store);
-                    if last {
-                        job.gemm.epilogue.finish(s, job.gemm.write, &mut c, at);
-                    }
-                }
-                p0 = p1;
-            }
-            if k1 == k {
-                return;
-            }
-            k0 = k1;
-        }
     }
 }
 

@@ -171,6 +171,37 @@ fn threads_do_not_change_a_bit() {
 }
 
 #[test]
+fn a_row_is_the_same_whatever_rows_are_beside_it() {
+    let mut r = Random(11);
+    for (n, k) in [(1, 3000), (31, 700), (32, 5), (200, 2500), (517, 64)] {
+        let m = 1 + r.below(60);
+        let (a, b, bias) = (r.floats(m * k), r.floats(k * n), r.floats(n));
+        for isa in Isa::available() {
+            let b = PackedB::pack(isa, k, n, Strided::rows(&b, n)).unwrap();
+            let rows = |first: usize, rows: usize| {
+                let a = Lhs::Plain(Strided::rows(&a[first * k..], k));
+                let epilogue = Epilogue {
+                    bias: Some(Bias::Row(&bias)),
+                    activation: Activation::Gelu,
+                    ..Epilogue::default()
+                };
+                let gemm = Gemm { epilogue, ..Gemm::new((rows, n, k), a, Rhs::Packed(&b)) };
+                let mut c = vec![f32::NAN; rows * n];
+                gemm.run(isa, &mut c, n).unwrap();
+                c
+            };
+            let all = rows(0, m);
+            for some in [1, 2, 3, 5, 14, 15, 17] {
+                let first = r.below(m);
+                let some = some.min(m - first);
+                let wanted = &all[first * n..(first + some) * n];
+                assert_eq!(rows(first, some), wanted, "{some} of {m} rows, {n} by {k}");
+            }
+        }
+    }
+}
+
+#[test]
 fn zero_times_nan_or_infinity_is_nan() {
     for (m, n, k) in [(1, 20, 9), (1, 1, 40), (5, 33, 20), (20, 40, 50)] {
         for poison in [f32::NAN, f32::INFINITY] {

@@ -96,16 +96,15 @@ fn rows<S: Simd, const NV: usize>(
     store: Store<'_>,
 ) {
     macro_rules! by_rows {
-        ($($r:literal $(/ $unroll:literal)?),*; $otherwise:expr) => {
+        ($($r:literal),*; $otherwise:expr) => {
             match c.rows() {
-                $($r => kernel::<S, $r, NV, { 1 $(* $unroll)? }>(s, a, b, c, store),)*
+                $($r => kernel::<S, $r, NV, 1>(s, a, [b], c, store),)*
                 _ => $otherwise,
             }
         };
     }
     // Const blocks, so that what cannot happen is not compiled either.
-    // A sum takes 4 cycles to be ready again: few rows take several sums each.
-    by_rows!(1 / 4, 2 / 2, 3 / 2, 4; {
+    by_rows!(1, 2, 3, 4; {
         if const { tile_rows::<S>() > 4 } {
             by_rows!(5, 6; {
                 if const { tile_rows::<S>() > 6 } {
@@ -116,12 +115,45 @@ fn rows<S: Simd, const NV: usize>(
     });
 }
 
-/// `R` rows by `NV` vectors, `U` steps of `k` at a time in sums of their own.
-#[inline(never)]
-fn kernel<S: Simd, const R: usize, const NV: usize, const U: usize>(
+/// Full panels of B that few rows of A should meet in one call of [`wide`]: a sum takes 4 cycles to
+/// be ready again, so there must be several.
+pub fn together<S: Simd>(rows: usize) -> usize {
+    match rows {
+        _ if S::LANES == 1 => 1,
+        1 => WIDE,
+        2 | 3 => WIDE / 2,
+        _ => 1,
+    }
+}
+
+/// Panels that one row meets at the same time.
+pub const WIDE: usize = 4;
+
+/// As [`tile`], for [`together`] full panels of B side by side. Sums are added up in the same
+/// order, so that a row is the same whatever rows are computed beside it.
+#[inline(always)]
+pub fn wide<S: Simd>(
     s: S,
     a: &[f32],
-    b: &[f32],
+    b: [&[f32]; WIDE],
+    c: &mut MatMut<'_, f32>,
+    store: Store<'_>,
+) {
+    let half = [b[0], b[1]];
+    match c.rows() {
+        1 => kernel::<S, 1, 2, WIDE>(s, a, b, c, store),
+        2 => kernel::<S, 2, 2, { WIDE / 2 }>(s, a, half, c, store),
+        3 => kernel::<S, 3, 2, { WIDE / 2 }>(s, a, half, c, store),
+        n => unreachable!("{n} rows in a wide tile"),
+    }
+}
+
+/// `R` rows by `P` panels of `NV` vectors.
+#[inline(never)]
+fn kernel<S: Simd, const R: usize, const NV: usize, const P: usize>(
+    s: S,
+    a: &[f32],
+    b: [&[f32]; P],
     c: &mut MatMut<'_, f32>,
     store: Store<'_>,
 ) {
@@ -134,45 +166,43 @@ fn kernel<S: Simd, const R: usize, const NV: usize, const U: usize>(
                 s.prefetch(row, 0);
                 s.prefetch(row, row.len() - 1);
             }
-            let acc = products::<S, R, NV, U>(s, a, b);
-            write(s, acc, c, store);
+            let acc = products::<S, R, NV, P>(s, a, b);
+            if P == 1 {
+                return write(s, acc[0], c, store);
+            }
+            let width = NV * S::LANES;
+            for (p, acc) in acc.into_iter().enumerate() {
+                let start = match store.start {
+                    Start::Row(x) => Start::Row(&x[p * width..][..width]),
+                    start => start,
+                };
+                let mut c = c.block(0, R, p * width, width);
+                write(s, acc, &mut c, Store { start, ..store });
+            }
         },
     )
 }
 
 #[inline(always)]
-fn products<S: Simd, const R: usize, const NV: usize, const U: usize>(
+fn products<S: Simd, const R: usize, const NV: usize, const P: usize>(
     s: S,
     a: &[f32],
-    b: &[f32],
-) -> [[S::F32; NV]; R] {
-    if U == 1 {
-        let mut acc = [[s.zero(); NV]; R];
-        for (a, b) in a.as_chunks::<R>().0.iter().zip(b.chunks_exact(NV * S::LANES)) {
-            step(s, a, b, &mut acc);
+    b: [&[f32]; P],
+) -> [[[S::F32; NV]; R]; P] {
+    let mut acc = [[[s.zero(); NV]; R]; P];
+    let a = a.as_chunks::<R>().0;
+    if P == 1 {
+        for (a, b) in a.iter().zip(b[0].chunks_exact(NV * S::LANES)) {
+            step(s, a, b, &mut acc[0]);
         }
         return acc;
     }
-    let mut acc = [[[s.zero(); NV]; R]; U];
-    let (mut aa, mut bb) = (a.chunks_exact(U * R), b.chunks_exact(U * NV * S::LANES));
-    for (a, b) in (&mut aa).zip(&mut bb) {
-        for u in 0..U {
-            step(s, &a[u * R..][..R], &b[u * NV * S::LANES..][..NV * S::LANES], &mut acc[u]);
+    for (i, a) in a.iter().enumerate() {
+        for p in 0..P {
+            step(s, a, &b[p][i * NV * S::LANES..][..NV * S::LANES], &mut acc[p]);
         }
     }
-    let rest = bb.remainder().chunks_exact(NV * S::LANES);
-    for (a, b) in aa.remainder().chunks_exact(R).zip(rest) {
-        step(s, a, b, &mut acc[0]);
-    }
-    let mut sum = acc[0];
-    for part in &acc[1..] {
-        for i in 0..R {
-            for j in 0..NV {
-                sum[i][j] = sum[i][j] + part[i][j];
-            }
-        }
-    }
-    sum
+    acc
 }
 
 #[inline(always)]
