@@ -54,16 +54,26 @@ impl Profiler {
     }
 
     /// The events as a Chrome trace ("Trace Event Format", complete events): JSON that
-    /// `chrome://tracing` and Perfetto read.
+    /// `chrome://tracing` and Perfetto read. Nodes of a GPU have a row of their own: they last
+    /// what its clock says, and begin when they were handed over at the earliest.
     pub fn chrome_trace(&self) -> String {
         let mut out = String::from("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[");
-        for (i, e) in self.events().iter().enumerate() {
+        let mut comma = "";
+        for (tid, name) in [(1, "host"), (2, "gpu")] {
+            let _ = write!(
+                out,
+                "{comma}\n{{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":1,\"tid\":{tid},\
+                 \"args\":{{\"name\":\"{name}\"}}}}"
+            );
+            comma = ",";
+        }
+        for e in &self.events() {
             let name = if e.name.is_empty() { &e.op } else { &e.name };
-            let comma = if i == 0 { "" } else { "," };
+            let tid = if e.backend == "gpu" { 2 } else { 1 };
             let (ts, dur) = (e.start.as_nanos() as f64 / 1e3, e.duration.as_nanos() as f64 / 1e3);
             let _ = write!(
                 out,
-                "{comma}\n{{\"name\":{},\"cat\":{},\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":{ts:.3},\
+                "{comma}\n{{\"name\":{},\"cat\":{},\"ph\":\"X\",\"pid\":1,\"tid\":{tid},\"ts\":{ts:.3},\
                  \"dur\":{dur:.3},\"args\":{{\"backend\":{},\"inputs\":{},\"outputs\":{},\"bytes\":{}}}}}",
                 json(name),
                 json(&e.op),

@@ -2,7 +2,7 @@
 //!
 //! Without an adapter nothing runs, and that is said.
 
-use rinfer::{DType, Device, Error, Session, Tensor, Value};
+use rinfer::{DType, Device, Error, Profiler, RunOptions, Session, Tensor, Value};
 
 /// Models of `tests/models`, and how far results may be off, relative to the largest.
 const MODELS: &[(&str, f32)] =
@@ -69,6 +69,30 @@ fn near(found: &Value, expected: &Value, tolerance: f32) -> Result<(), String> {
     }
 }
 
+/// Whether a profile shows the nodes of the GPU, and no more time than there was.
+fn profile(name: &str) -> Result<String, String> {
+    let text = |e: Error| e.to_string();
+    let gpu = session(name, Device::Gpu(None)).map_err(text)?;
+    let given = inputs(&gpu);
+    let profiler = Profiler::new();
+    let began = std::time::Instant::now();
+    let options = RunOptions::new().profile(&profiler);
+    gpu.run_with(given, &options).map_err(text)?;
+    let wall = began.elapsed();
+    let events = profiler.events();
+    let timed = rinfer::adapters()[0].timestamps;
+    let nodes = events.iter().filter(|e| e.op == "Conv" && e.backend == "gpu").count();
+    let total: std::time::Duration = events.iter().map(|e| e.duration).sum();
+    let convs = gpu.placements().iter().filter(|p| p.op == "Conv").count();
+    match timed {
+        true if nodes != convs => Err(format!("{nodes} of {convs} convolutions: {events:?}")),
+        true if total > wall => Err(format!("nodes took {total:?} of {wall:?}")),
+        true => Ok(format!("{total:?} of {wall:?} in {} events", events.len())),
+        false if events.iter().any(|e| e.op == "Submission") => Ok("no timestamps".to_string()),
+        false => Err(format!("neither nodes nor a submission: {events:?}")),
+    }
+}
+
 fn main() {
     if rinfer::adapters().is_empty() {
         println!("{} models skipped: no adapter was found", MODELS.len());
@@ -82,6 +106,13 @@ fn main() {
                 failed += 1;
                 println!("{name}: FAILED: {e}");
             }
+        }
+    }
+    match profile("mnist") {
+        Ok(what) => println!("mnist, profiled: {what}"),
+        Err(e) => {
+            failed += 1;
+            println!("mnist, profiled: FAILED: {e}");
         }
     }
     assert_eq!(failed, 0, "{failed} models differ");

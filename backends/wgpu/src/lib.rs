@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod adapter;
+mod clock;
 mod device;
 mod index;
 mod kernel;

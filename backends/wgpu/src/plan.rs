@@ -483,7 +483,7 @@ pub(crate) fn is_planned(outputs: &Facts) -> bool {
 }
 
 /// Bytes of a tensor of known shape.
-fn bytes_of(fact: &Fact) -> Option<usize> {
+pub(crate) fn bytes_of(fact: &Fact) -> Option<usize> {
     match &fact.ty {
         Type::Tensor(dtype) => size_in_bytes(*dtype, &fact.sizes()?).ok(),
         _ => None,

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
-use rinfer_graph::backend::{NodeError, NodeEvent, RunCx};
-use rinfer_graph::{Fact, Kind, Reason, Value, invalid};
+use rinfer_graph::backend::{NodeError, NodeEvent, Profile, RunCx};
+use rinfer_graph::{Fact, Kind, Reason, Value, cost, invalid};
 use wgpu::BufferUsages;
 
+use crate::clock::{Clock, PASSES, Span, place};
 use crate::device::{Gpu, Layout, padded};
-use crate::nodes::Nodes;
-use crate::plan::{Download, Plan, Source, Step, Work, tensor};
+use crate::nodes::{Local, Nodes};
+use crate::plan::{Download, Plan, Source, Step, Work, bytes_of, tensor};
 use crate::program::{Env, Host};
 
 /// Launches that are submitted together at most: the GPU begins while the rest is recorded.
@@ -142,25 +143,47 @@ pub(crate) struct Run<'a> {
     nodes: &'a Nodes,
     host: &'a Host,
     ready: &'a Ready,
-    /// Launches that are not submitted yet.
+    /// Steps whose launches are not submitted yet, and how many those are.
     pending: Vec<usize>,
+    launches: usize,
+    /// Launches since the host last waited.
+    ran: usize,
     /// Whether anything was submitted.
     begun: bool,
+    /// Whether nodes are timed.
+    timed: bool,
+    /// What was submitted since the host last waited: clocks and their steps.
+    clocks: Vec<(Clock, Vec<usize>)>,
+    /// When the first of it was handed over.
+    since: Option<Instant>,
 }
 
 impl<'a> Run<'a> {
     pub fn new(gpu: &'a Gpu, nodes: &'a Nodes, host: &'a Host, ready: &'a Ready) -> Run<'a> {
-        Run { gpu, nodes, host, ready, pending: Vec::new(), begun: false }
+        Run {
+            gpu,
+            nodes,
+            host,
+            ready,
+            pending: Vec::new(),
+            launches: 0,
+            ran: 0,
+            begun: false,
+            timed: false,
+            clocks: Vec::new(),
+            since: None,
+        }
     }
 
     /// Runs the plan; what it makes is in `env` afterwards, as far as somebody reads it.
     pub fn run(mut self, env: &mut Env, cx: &RunCx<'_>) -> Result<(), NodeError> {
         let arena = self.ready.take(self.gpu)?;
+        self.timed = cx.profile.is_some();
         for (l, value) in &self.ready.plan.constants {
             env[*l] = Some(value.clone());
         }
-        for step in &self.ready.plan.steps {
-            self.step(step, &arena, env, cx)
+        for (i, step) in self.ready.plan.steps.iter().enumerate() {
+            self.step(i, step, &arena, env, cx)
                 .map_err(|reason| reason.at(self.nodes.entries[step.node].id))?;
         }
         let plan = &self.ready.plan;
@@ -174,6 +197,7 @@ impl<'a> Run<'a> {
 
     fn step(
         &mut self,
+        i: usize,
         step: &Step,
         arena: &Arena,
         env: &mut Env,
@@ -187,8 +211,12 @@ impl<'a> Run<'a> {
         match &step.work {
             Work::View => Ok(()),
             Work::Gpu(range) => {
-                self.pending.extend(range.clone());
-                if self.pending.len() >= BATCH {
+                if !range.is_empty() {
+                    self.pending.push(i);
+                    self.launches += range.len();
+                    self.ran += range.len();
+                }
+                if self.launches >= BATCH {
                     self.submit(arena, &[])?;
                 }
                 Ok(())
@@ -252,6 +280,7 @@ impl<'a> Run<'a> {
     ) -> Result<wgpu::SubmissionIndex, Reason> {
         let (gpu, ready) = (self.gpu, self.ready);
         let pending = std::mem::take(&mut self.pending);
+        self.launches = 0;
         let first = !std::mem::replace(&mut self.begun, true);
         let mut sources = Vec::new();
         for d in downloads {
@@ -262,20 +291,15 @@ impl<'a> Run<'a> {
                 Source::Faults => arena.faults.clone(),
             });
         }
-        gpu.scoped("a submission", || {
+        let timed = self.timed && pending.len() <= PASSES;
+        let clock = if timed { Clock::new(gpu, pending.len())? } else { None };
+        self.since.get_or_insert_with(Instant::now);
+        let index = gpu.scoped("a submission", || {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             if first {
                 encoder.clear_buffer(&arena.faults, 0, None);
             }
-            if !pending.is_empty() {
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                for i in pending {
-                    let [x, y, z] = ready.plan.launches[i].launch.grid;
-                    pass.set_pipeline(&ready.pipelines[i].0);
-                    pass.set_bind_group(0, &arena.groups[i], &[]);
-                    pass.dispatch_workgroups(x, y, z);
-                }
-            }
+            self.record(&mut encoder, arena, &pending, clock.as_ref());
             encoder.copy_buffer_to_buffer(&arena.faults, 0, &arena.staging, 0, 16u64);
             let mut at = 16;
             for (d, source) in downloads.iter().zip(&sources) {
@@ -284,7 +308,42 @@ impl<'a> Run<'a> {
                 at += bytes;
             }
             gpu.queue.submit([encoder.finish()])
-        })
+        })?;
+        self.clocks.extend(clock.map(|clock| (clock, pending)));
+        Ok(index)
+    }
+
+    /// Records the launches of these steps: in one pass, or, if they are timed, each in its own.
+    fn record(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        arena: &Arena,
+        steps: &[usize],
+        clock: Option<&Clock>,
+    ) {
+        let together = if clock.is_some() { 1 } else { steps.len().max(1) };
+        for (k, steps) in steps.chunks(together).enumerate() {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: clock.map(|clock| clock.pass(k)),
+            });
+            for i in steps.iter().flat_map(|&step| self.launches_of(step)) {
+                let [x, y, z] = self.ready.plan.launches[i].launch.grid;
+                pass.set_pipeline(&self.ready.pipelines[i].0);
+                pass.set_bind_group(0, &arena.groups[i], &[]);
+                pass.dispatch_workgroups(x, y, z);
+            }
+        }
+        if let Some(clock) = clock {
+            clock.finish(encoder);
+        }
+    }
+
+    fn launches_of(&self, step: usize) -> std::ops::Range<usize> {
+        match &self.ready.plan.steps[step].work {
+            Work::Gpu(range) => range.clone(),
+            _ => 0..0,
+        }
     }
 
     /// Brings values to the host.
@@ -295,8 +354,6 @@ impl<'a> Run<'a> {
         env: &mut Env,
         cx: &RunCx<'_>,
     ) -> Result<(), NodeError> {
-        let start = Instant::now();
-        let launches = self.pending.len();
         let index = self.submit(arena, downloads)?;
         let (sender, receiver) = mpsc::channel();
         let all = 0..staged(downloads) as u64;
@@ -320,19 +377,86 @@ impl<'a> Run<'a> {
         }
         arena.staging.unmap();
         if let Some(profile) = cx.profile {
-            profile.node(&NodeEvent {
-                name: "submission",
-                op: "Submission",
-                backend: "gpu",
-                start,
-                end: Instant::now(),
-                inputs: vec![format!("{launches} kernels")],
-                outputs: downloads.iter().map(|d| format!("{}{:?}", d.dtype, d.sizes)).collect(),
-                bytes: downloads.iter().map(Download::bytes).sum(),
-                macs: 0,
-            });
+            self.tell(profile, downloads, env)?;
         }
+        (self.since, self.ran) = (None, 0);
         Ok(())
+    }
+
+    /// Tells what ran since the host last waited: each node by the GPU's clock and then what the
+    /// host waited beyond that, or, without timestamps, all as one.
+    fn tell(
+        &mut self,
+        profile: &dyn Profile,
+        downloads: &[Download],
+        env: &Env,
+    ) -> Result<(), Reason> {
+        let end = Instant::now();
+        let mut start = self.since.unwrap_or(end);
+        let mut spans: Vec<Span> = Vec::new();
+        let mut steps = Vec::new();
+        for (clock, of) in std::mem::take(&mut self.clocks) {
+            spans.extend(clock.read(self.gpu)?);
+            steps.extend(of);
+        }
+        let period = f64::from(self.gpu.queue.get_timestamp_period());
+        let placed = place(&spans, period, start, end);
+        for (&step, &span) in steps.iter().zip(&placed) {
+            self.tell_node(profile, &self.ready.plan.steps[step], span, env);
+        }
+        start = placed.iter().map(|span| span.1).max().unwrap_or(start);
+        let (name, op) = match placed.is_empty() && self.ran > 0 {
+            true => ("submission", "Submission"),
+            false => ("readback", "Readback"),
+        };
+        profile.node(&NodeEvent {
+            name,
+            op,
+            backend: "gpu",
+            start,
+            end: end.max(start),
+            inputs: vec![format!("{} kernels", self.ran)],
+            outputs: downloads.iter().map(|d| format!("{}{:?}", d.dtype, d.sizes)).collect(),
+            bytes: downloads.iter().map(Download::bytes).sum(),
+            macs: 0,
+        });
+        Ok(())
+    }
+
+    fn tell_node(
+        &self,
+        profile: &dyn Profile,
+        step: &Step,
+        (start, end): (Instant, Instant),
+        env: &Env,
+    ) {
+        let entry = &self.nodes.entries[step.node];
+        let inputs: Vec<Option<Fact>> =
+            entry.inputs.iter().map(|l| l.and_then(|l| self.fact(l, env))).collect();
+        let given: Vec<Option<&Fact>> = inputs.iter().map(Option::as_ref).collect();
+        let all = given.iter().copied().flatten().chain(&step.facts);
+        profile.node(&NodeEvent {
+            name: &entry.node.name,
+            op: entry.node.op.name(),
+            backend: "gpu",
+            start,
+            end,
+            inputs: inputs.iter().flatten().map(Fact::to_string).collect(),
+            outputs: step.facts.iter().map(|f| f.clone().forget().to_string()).collect(),
+            bytes: all.filter_map(bytes_of).sum(),
+            macs: cost::op_macs(&entry.node.op, &given, step.facts.first()),
+        });
+    }
+
+    /// What is known of a value, content apart.
+    fn fact(&self, l: Local, env: &Env) -> Option<Fact> {
+        if let Some(value) = env[l].as_ref().or_else(|| self.nodes.constant(l)) {
+            return Some(Fact::of_value(value).forget());
+        }
+        self.ready.plan.steps.iter().find_map(|step| {
+            let k = self.nodes.entries[step.node].outputs.iter().position(|&o| o == l)?;
+            Some(step.facts.get(k)?.clone().forget())
+        })
     }
 
     /// `Err` if a kernel found an index out of range.

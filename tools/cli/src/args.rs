@@ -293,6 +293,9 @@ pub struct BenchArgs {
     /// Where they run: several are measured in turn
     #[arg(long = "backend", value_enum, value_delimiter = ',', default_value = "cpu")]
     pub backends: Vec<BackendChoice>,
+    /// Which GPU: a number or a part of its name, as `rinfer devices` shows them
+    #[arg(long, value_name = "N|NAME")]
+    pub device: Option<String>,
     /// Threads of the CPU backend; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
@@ -341,18 +344,40 @@ pub struct CompareArgs {
     /// What they are given.
     #[command(flatten)]
     pub input: InputArgs,
-    /// Where they run.
-    #[command(flatten)]
-    pub engine: EngineArgs,
-    /// Where B runs
+    /// Where they run: one for both, or that of A and then that of B
+    #[arg(long = "backend", value_enum, value_delimiter = ',', default_value = "cpu")]
+    pub backends: Vec<BackendChoice>,
+    /// Where B runs, if that is elsewhere
     #[arg(long, value_enum)]
     pub backend_b: Option<BackendChoice>,
+    /// Which GPU: a number or a part of its name, as `rinfer devices` shows them
+    #[arg(long, value_name = "N|NAME")]
+    pub device: Option<String>,
+    /// Threads of the CPU backend; 0 is one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// What the models may ask for.
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    /// Stop a run after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<f64>,
+    /// Leave the graphs as they are in the file
+    #[arg(long)]
+    pub no_optimize: bool,
     /// How far numbers may be off.
     #[command(flatten)]
     pub tolerance: ToleranceArgs,
-    /// Compare every value that both have by name
+    /// Compare every value that both have by name; with two backends and one model, every node of
+    /// the second backend, given what the first computed
     #[arg(long)]
     pub per_layer: bool,
+    /// The folder for the first node over its budget; MODEL-NODE by default
+    #[arg(long, value_name = "DIR")]
+    pub output_dir: Option<PathBuf>,
+    /// Replace files that exist
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 /// `rinfer optimize`

@@ -34,6 +34,9 @@ struct Case {
 
 /// Measures models, or one operator.
 pub fn bench(args: &BenchArgs, print: &PrintArgs) -> Result<()> {
+    if args.device.is_some() && args.backends.iter().all(|&b| b == BackendChoice::Cpu) {
+        return Err(Failure::usage("--device names a GPU, --backend is cpu"));
+    }
     let mut cases = Vec::new();
     for &backend in &args.backends {
         for batch in batches(args) {
@@ -52,8 +55,13 @@ pub fn bench(args: &BenchArgs, print: &PrintArgs) -> Result<()> {
     measure(&mut cases, args)?;
     report(&cases, args, print)?;
     for case in cases.iter().filter(|_| args.profile) {
-        let table = roofline::table(&case.session, &case.inputs, args.threads)?;
-        context::say(print, format!("\n{}\n{table}", case.model));
+        let peak = match case.backend {
+            "cpu" => Some(rinfer::peak(case.session.isa(), args.threads)),
+            _ => None,
+        };
+        let peak = peak.transpose().or_fail(Code::Run, "measuring the peak")?;
+        let table = roofline::table(&case.session, &case.inputs, peak)?;
+        context::say(print, format!("\n{} {}\n{table}", case.model, case.backend));
     }
     Ok(())
 }
@@ -101,7 +109,7 @@ fn case(
     let batch = batch.or_else(|| given.first()?.1.shape()?.first().copied()).unwrap_or(1);
     let engine = EngineArgs {
         backend,
-        device: None,
+        device: args.device.clone().filter(|_| backend != BackendChoice::Cpu),
         threads: args.threads,
         limits: args.limits.clone(),
         timeout: None,

@@ -6,31 +6,57 @@ use std::path::Path;
 use rinfer::{Model, Value};
 use serde_json::json;
 
-use crate::args::{CompareArgs, EngineArgs, PrintArgs};
+use crate::args::{BackendChoice, CompareArgs, EngineArgs, PrintArgs};
 use crate::compare::{Distance, compare as equal, distance};
 use crate::context;
 use crate::failure::{Code, Failure, Result};
 use crate::inputs::{self, Inputs};
 use crate::stats::short;
 use crate::table::Table;
+use crate::verbs::layers;
 
 /// Compares the outputs, or every value that both have by name; exit code 1 if one differs.
 pub fn compare(args: &CompareArgs, print: &PrintArgs) -> Result<()> {
+    let (engine_a, mut engine_b) = engines(args)?;
     let dims = context::parse_dims(&args.input.dims)?;
-    context::check_dims(&args.a, &args.engine.limits, &dims)?;
-    let open = |path: &Path| context::open(path, &args.engine.limits, &dims);
+    context::check_dims(&args.a, &args.limits, &dims)?;
+    let open = |path: &Path| context::open(path, &args.limits, &dims);
     let path_b = args.b.as_ref().unwrap_or(&args.a);
     let model_a = open(&args.a)?;
-    let model_b = open(path_b)?;
     let given = inputs::gather(&args.a, &model_a, &args.input, print)?;
+    let one = args.b.is_none();
+    if args.per_layer && one && engine_a.backend != engine_b.backend {
+        return layers::compare(model_a, given, (&engine_a, &engine_b), args, print);
+    }
+    let model_b = open(path_b)?;
     let names = if args.per_layer { common_values(&model_a, &model_b) } else { Vec::new() };
-    let mut engine_b = args.engine.clone();
-    engine_b.backend = args.backend_b.unwrap_or(args.engine.backend);
     // One model against itself: as it runs against as it is in the file.
-    engine_b.no_optimize |= args.b.is_none() && args.backend_b.is_none();
-    let a = run(&args.a, model_a, &args.engine, given.clone(), &names, print)?;
+    engine_b.no_optimize |= one && args.backends.len() == 1 && args.backend_b.is_none();
+    let a = run(&args.a, model_a, &engine_a, given.clone(), &names, print)?;
     let b = run(path_b, model_b, &engine_b, given, &names, print)?;
     report(&a, &b, args, print)
+}
+
+/// Where both run.
+fn engines(args: &CompareArgs) -> Result<(EngineArgs, EngineArgs)> {
+    let (a, b) = match (&args.backends[..], args.backend_b) {
+        (&[a], b) => (a, b.unwrap_or(a)),
+        (&[a, b], None) => (a, b),
+        _ => return Err(Failure::usage("two backends at most: that of A and that of B")),
+    };
+    let gpus = [a, b].iter().any(|&b| b != BackendChoice::Cpu);
+    if args.device.is_some() && !gpus {
+        return Err(Failure::usage("--device names a GPU, --backend is cpu"));
+    }
+    let engine = |backend| EngineArgs {
+        backend,
+        device: args.device.clone().filter(|_| backend != BackendChoice::Cpu),
+        threads: args.threads,
+        limits: args.limits.clone(),
+        timeout: args.timeout,
+        no_optimize: args.no_optimize,
+    };
+    Ok((engine(a), engine(b)))
 }
 
 /// The names that both graphs give to values made by nodes, in the order of the first.

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod compare;
 pub mod devices;
 pub mod inspect;
+mod layers;
 pub mod ops;
 pub mod optimize;
 pub mod quantize;

@@ -23,9 +23,8 @@ struct Kind {
     seconds: f64,
 }
 
-/// The table of a session's nodes.
-pub fn table(session: &Session, inputs: &Inputs, threads: usize) -> Result<String> {
-    let peak = rinfer::peak(session.isa(), threads).or_fail(Code::Run, "measuring the peak")?;
+/// The table of a session's nodes; without limits where those are not known.
+pub fn table(session: &Session, inputs: &Inputs, peak: Option<Peak>) -> Result<String> {
     let mut best: Vec<Event> = Vec::new();
     for _ in 0..RUNS {
         let profiler = Profiler::new();
@@ -41,7 +40,11 @@ pub fn table(session: &Session, inputs: &Inputs, threads: usize) -> Result<Strin
             }
         }
     }
-    Ok(print(kinds(best), peak))
+    let note = match best.iter().any(|e| e.op == "Submission") {
+        true => format!("{}\n", super::run::NO_TIMESTAMPS),
+        false => String::new(),
+    };
+    Ok(note + &print(kinds(best), peak))
 }
 
 /// Nodes that do the same, put together.
@@ -59,10 +62,12 @@ fn kinds(events: Vec<Event>) -> Vec<Kind> {
     kinds
 }
 
-fn print(mut kinds: Vec<Kind>, peak: Peak) -> String {
+fn print(mut kinds: Vec<Kind>, peak: Option<Peak>) -> String {
     let flops = |k: &Kind| 2.0 * k.event.macs as f64 * k.nodes as f64;
     let bytes = |k: &Kind| k.event.bytes as f64 * k.nodes as f64;
-    let least = |k: &Kind| 1e-9 * (flops(k) / peak.gflops).max(bytes(k) / peak.gbytes);
+    let least = |k: &Kind| {
+        peak.map_or(0.0, |peak| 1e-9 * (flops(k) / peak.gflops).max(bytes(k) / peak.gbytes))
+    };
     let lost = |k: &Kind| k.seconds - least(k);
     kinds.sort_by(|a, b| lost(b).total_cmp(&lost(a)));
     let total: f64 = kinds.iter().map(|k| k.seconds).sum();
@@ -71,6 +76,7 @@ fn print(mut kinds: Vec<Kind>, peak: Peak) -> String {
     for k in kinds.iter().take(ROWS) {
         let rate = |work: f64| short(1e-9 * work / k.seconds.max(1e-9));
         let shapes = format!("{} → {}", k.event.inputs.join(" "), k.event.outputs.join(" "));
+        let known = |text: String| peak.map_or("-".to_string(), |_| text);
         table.row([
             k.event.op.clone(),
             k.nodes.to_string(),
@@ -78,17 +84,18 @@ fn print(mut kinds: Vec<Kind>, peak: Peak) -> String {
             format!("{:.1} %", 100.0 * k.seconds / total),
             rate(flops(k)),
             rate(bytes(k)),
-            format!("{:.0} %", 100.0 * least(k) / k.seconds.max(1e-9)),
-            short(1e3 * lost(k)),
+            known(format!("{:.0} %", 100.0 * least(k) / k.seconds.max(1e-9))),
+            known(short(1e3 * lost(k))),
             shapes.chars().take(100).collect(),
         ]);
     }
+    let all = short(1e3 * total);
+    let Some(peak) = peak else { return format!("{table}all nodes {all} ms\n") };
     let limit: f64 = kinds.iter().map(least).sum();
     format!(
-        "{table}limits {} GFLOP/s, {} GB/s; all nodes {} ms, at the limits {} ms\n",
+        "{table}limits {} GFLOP/s, {} GB/s; all nodes {all} ms, at the limits {} ms\n",
         short(peak.gflops),
         short(peak.gbytes),
-        short(1e3 * total),
         short(1e3 * limit)
     )
 }

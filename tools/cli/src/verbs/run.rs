@@ -46,6 +46,9 @@ pub fn run(args: &RunArgs, print: &PrintArgs) -> Result<()> {
     } else {
         print!("{}", outputs::table(&made));
     }
+    if profiler.events().iter().any(|e| e.op == "Submission") {
+        context::say(print, NO_TIMESTAMPS);
+    }
     if args.profile_table {
         eprint!("{}", profile_tables(&profiler.events()));
     }
@@ -54,6 +57,10 @@ pub fn run(args: &RunArgs, print: &PrintArgs) -> Result<()> {
         None => Ok(()),
     }
 }
+
+/// What is said where nodes of a GPU could not be timed.
+pub const NO_TIMESTAMPS: &str = "this GPU has no timestamps: the profile shows what is submitted \
+    together as one, and not its nodes";
 
 /// Time by operator, and the nodes that took longest.
 fn profile_tables(events: &[Event]) -> String {
