@@ -61,5 +61,12 @@ pub fn peak(isa: &str, threads: usize) -> Result<Peak, Error> {
 #[cfg(feature = "wgpu")]
 pub use rinfer_wgpu::{AdapterInfo, adapters};
 
+/// GPUs themselves: what they reach at most ([`gpu::measure`]), whatever runs on them.
+#[cfg(feature = "wgpu")]
+pub mod gpu {
+    pub use rinfer_wgpu::Gpu;
+    pub use rinfer_wgpu::bench::{Micro, Sample, measure};
+}
+
 /// The graph, its passes, and ONNX's border: for tools that look inside.
 pub use rinfer_graph as graph;

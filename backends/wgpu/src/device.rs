@@ -72,15 +72,8 @@ impl Gpu {
     fn new(which: Option<&str>) -> Result<Arc<Gpu>, Reason> {
         let adapter = pick(enumerate(), which)?;
         let info = describe(&adapter);
-        let wanted = Features::TIMESTAMP_QUERY | Features::SHADER_F16 | Features::SUBGROUP;
         let limits = adapter.limits();
-        let request = adapter.request_device(&wgpu::DeviceDescriptor {
-            label: None,
-            required_features: adapter.features() & wanted,
-            required_limits: limits.clone(),
-            ..Default::default()
-        });
-        let (device, queue) = pollster::block_on(request)
+        let (device, queue) = request(&adapter, &limits)
             .map_err(|e| gone(format!("the adapter {} gives no device: {e}", info.name)))?;
         let lost = Arc::new(Mutex::new(None));
         let seen = lost.clone();
@@ -106,6 +99,11 @@ impl Gpu {
     /// The adapter that was opened.
     pub fn info(&self) -> &AdapterInfo {
         &self.info
+    }
+
+    /// Whether kernels may use matrix units.
+    pub(crate) fn has_matrix(&self) -> bool {
+        self.device.features().contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
     }
 
     /// Gives the device up: whatever runs on it from now on is an error.
@@ -261,6 +259,31 @@ impl Gpu {
             }
         }
     }
+}
+
+/// A device with the features that kernels use, as far as the adapter has them; without matrix
+/// units if it will not give those.
+fn request(
+    adapter: &wgpu::Adapter,
+    limits: &wgpu::Limits,
+) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
+    let wanted = Features::TIMESTAMP_QUERY | Features::SHADER_F16 | Features::SUBGROUP;
+    let wanted = adapter.features() & wanted;
+    let matrix = adapter.features() & Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    let ask = |features: Features, experimental| {
+        pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: None,
+            required_features: features,
+            required_limits: limits.clone(),
+            experimental_features: experimental,
+            ..Default::default()
+        }))
+    };
+    let plain = || ask(wanted, wgpu::ExperimentalFeatures::disabled());
+    if matrix.is_empty() {
+        return plain();
+    }
+    ask(wanted | matrix, crate::fence::experimental()).or_else(|_| plain())
 }
 
 /// A reason of kind `Device`.

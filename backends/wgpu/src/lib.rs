@@ -6,8 +6,10 @@
 #![deny(unsafe_code)]
 
 mod adapter;
+pub mod bench;
 mod clock;
 mod device;
+mod fence;
 mod index;
 mod kernel;
 mod nodes;

@@ -29,6 +29,8 @@ pub enum Verb {
     Inspect(InspectArgs),
     /// Measure load time, latency and throughput
     Bench(BenchArgs),
+    /// Measure GPUs: memory, arithmetic, latency, kernels, models
+    Gpubench(GpubenchArgs),
     /// Compare two models, or one model under two settings
     Compare(CompareArgs),
     /// Write the optimized graph as ONNX
@@ -329,6 +331,34 @@ pub struct BenchArgs {
     /// Leave graphs as they are in the file
     #[arg(long)]
     pub no_optimize: bool,
+}
+
+/// `rinfer gpubench`
+#[derive(Args, Debug)]
+pub struct GpubenchArgs {
+    /// Models to run besides the small ones that need no file; with --merge, JSON files
+    pub files: Vec<PathBuf>,
+    /// Put the machines of several JSON files side by side instead of measuring
+    #[arg(long)]
+    pub merge: bool,
+    /// Measure every adapter
+    #[arg(long, conflicts_with_all = ["device", "merge"])]
+    pub all_adapters: bool,
+    /// Which GPU: a number or a part of its name, as `rinfer devices` shows them
+    #[arg(long, value_name = "N|NAME", conflicts_with = "merge")]
+    pub device: Option<String>,
+    /// Write the results as JSON into this file; - is stdout
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write a report as one HTML file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Measure each for a tenth of a second instead of half a second
+    #[arg(long, conflicts_with = "merge")]
+    pub quick: bool,
+    /// Replace files that exist
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 /// `rinfer compare`

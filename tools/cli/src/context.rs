@@ -163,6 +163,14 @@ fn progress(bytes: u64, print: &PrintArgs) -> Arc<ProgressBar> {
     Arc::new(bar)
 }
 
+/// `Err` once Ctrl-C was pressed.
+pub fn check_interrupt() -> Result<()> {
+    match INTERRUPT.is_cancelled() {
+        true => Err(Failure::new(Code::Interrupted, "interrupted")),
+        false => Ok(()),
+    }
+}
+
 /// Options of a run that Ctrl-C stops, and the time if one is set.
 pub fn run_options(timeout: Option<f64>) -> Result<RunOptions> {
     let options = RunOptions::new().cancel(INTERRUPT.clone());

@@ -55,6 +55,7 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Test(args) => verbs::test::test(&args, &how(false)),
         Verb::Inspect(args) => verbs::inspect::inspect(&args, &how(args.json)),
         Verb::Bench(args) => verbs::bench::bench(&args, &how(args.json)),
+        Verb::Gpubench(args) => verbs::gpubench::gpubench(&args, &how(false)),
         Verb::Compare(args) => verbs::compare::compare(&args, &how(args.json)),
         Verb::Optimize(args) => verbs::optimize::optimize(&args, &how(args.json)),
         Verb::Quantize(args) => verbs::quantize::quantize(&args, &how(args.json)),

@@ -56,14 +56,38 @@ pub fn bench(args: &BenchArgs, print: &PrintArgs) -> Result<()> {
     report(&cases, args, print)?;
     for case in cases.iter().filter(|_| args.profile) {
         let peak = match case.backend {
-            "cpu" => Some(rinfer::peak(case.session.isa(), args.threads)),
+            "cpu" => {
+                let peak = rinfer::peak(case.session.isa(), args.threads);
+                Some(peak.or_fail(Code::Run, "measuring the peak")?)
+            }
+            "gpu" => gpu_peak(args.device.as_deref())?,
+            // Nodes of both would need two rows of limits.
             _ => None,
         };
-        let peak = peak.transpose().or_fail(Code::Run, "measuring the peak")?;
         let table = roofline::table(&case.session, &case.inputs, peak)?;
         context::say(print, format!("\n{} {}\n{table}", case.model, case.backend));
     }
     Ok(())
+}
+
+/// What the GPU reaches at most in f32, and of its memory.
+#[cfg(feature = "wgpu")]
+fn gpu_peak(which: Option<&str>) -> Result<Option<rinfer::Peak>> {
+    use rinfer::gpu::{Gpu, Micro, measure};
+    let what = "measuring the peak";
+    let gpu = Gpu::open(which).or_fail(Code::Run, what)?;
+    let rate = |micro| {
+        let sample = measure(&gpu, micro, Duration::from_millis(100)).or_fail(Code::Run, what)?;
+        let best = sample.seconds.iter().copied().fold(f64::INFINITY, f64::min);
+        Ok(1e-9 * sample.work / best)
+    };
+    let gbytes = f64::max(rate(Micro::Read)?, rate(Micro::Copy)?);
+    Ok(Some(rinfer::Peak { gflops: rate(Micro::F32)?, gbytes }))
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn gpu_peak(_: Option<&str>) -> Result<Option<rinfer::Peak>> {
+    Ok(None)
 }
 
 /// The batches that are asked for; `None` takes the inputs as they come.

@@ -25,7 +25,7 @@ pub fn devices(print: &PrintArgs) -> Result<()> {
 }
 
 /// The processor's name, where the system tells.
-fn processor() -> Option<String> {
+pub(super) fn processor() -> Option<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_string())

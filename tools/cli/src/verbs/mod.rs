@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod compare;
 pub mod devices;
+pub mod gpubench;
 pub mod inspect;
 mod layers;
 pub mod ops;
