@@ -1,10 +1,11 @@
 //! The border between graphs and what executes them.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::sync::{AtomicBool, Ordering};
-use crate::{Fact, Graph, Kind, Limits, NodeId, Reason, Value, ValueId};
+use crate::{DType, Fact, Graph, Kind, Limits, NodeId, Reason, Tensor, Value, ValueId};
 
 /// Executes parts of graphs on one kind of device.
 pub trait Backend: Send + Sync {
@@ -39,6 +40,19 @@ pub trait Program: Send + Sync {
     /// Runs once. Inputs and outputs as in the [`Region`].
     fn run(&self, inputs: Vec<Value>, cx: &RunCx<'_>) -> Result<Vec<Value>, NodeError>;
 
+    /// As [`Program::run`], with values that stay on a device: those that are given so, and the
+    /// outputs that `keep` says, if this backend has made them there. Without a device everything
+    /// comes to the host.
+    fn run_held(
+        &self,
+        inputs: Vec<Held>,
+        _keep: &[bool],
+        cx: &RunCx<'_>,
+    ) -> Result<Vec<Held>, NodeError> {
+        let inputs = inputs.into_iter().map(|v| v.into_host(cx)).collect::<Result<_, _>>()?;
+        Ok(self.run(inputs, cx)?.into_iter().map(Held::Host).collect())
+    }
+
     /// What a run with inputs of these facts takes in memory.
     fn memory(&self, inputs: &[crate::Fact]) -> Result<Memory, NodeError>;
 
@@ -49,6 +63,40 @@ pub trait Program: Send + Sync {
     fn place(&self, _node: NodeId) -> Option<&'static str> {
         None
     }
+}
+
+/// A value on the host, or a tensor where a backend keeps it.
+#[derive(Clone)]
+pub enum Held {
+    /// On the host.
+    Host(Value),
+    /// In a device's memory.
+    Device(Arc<dyn OnDevice>),
+}
+
+impl Held {
+    /// The value on the host, read back if need be.
+    pub fn into_host(self, cx: &RunCx<'_>) -> Result<Value, Reason> {
+        match self {
+            Held::Host(value) => Ok(value),
+            Held::Device(tensor) => Ok(tensor.read(cx)?.into()),
+        }
+    }
+}
+
+/// A tensor in a device's own memory. Nothing writes it once it exists.
+pub trait OnDevice: Send + Sync {
+    /// The type of its elements.
+    fn dtype(&self) -> DType;
+
+    /// The size of each axis.
+    fn shape(&self) -> &[usize];
+
+    /// Its content; waits until the device has made it.
+    fn read(&self, cx: &RunCx<'_>) -> Result<Tensor, Reason>;
+
+    /// For the backend that made it.
+    fn as_any(&self) -> &dyn Any;
 }
 
 /// Bytes that a run takes.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rinfer_graph::backend::{Backend, Backends, Memory, NodeError, Program, Region, RunCx};
+use rinfer_graph::backend::{Backend, Backends, Held, Memory, NodeError, Program, Region, RunCx};
 use rinfer_graph::{Fact, Graph, NodeId, Reason, Value, ValueId, invalid};
 
 use crate::control;
@@ -173,6 +173,18 @@ impl Executable {
 
     /// Runs once. Inputs and outputs in the graph's order.
     pub fn run(&self, inputs: Vec<Value>, cx: &RunCx<'_>) -> Result<Vec<Value>, Located> {
+        let inputs = inputs.into_iter().map(Held::Host).collect();
+        let made = self.run_held(inputs, &[], cx)?;
+        made.into_iter().map(|value| Ok(value.into_host(cx)?)).collect()
+    }
+
+    /// The same with values on devices; outputs in `keep` stay where they were made.
+    pub fn run_held(
+        &self,
+        inputs: Vec<Held>,
+        keep: &[ValueId],
+        cx: &RunCx<'_>,
+    ) -> Result<Vec<Held>, Located> {
         let graph = &*self.graph;
         if inputs.len() != graph.inputs().len() {
             return Err(invalid!(
@@ -191,19 +203,22 @@ impl Executable {
                         .iter()
                         .map(|v| env.read(*v, part.dead.contains(v)))
                         .collect::<Result<_, _>>()?;
-                    let made = program.run(given, cx).map_err(|e| Located::new(graph, e))?;
-                    env.put(outputs, made);
+                    let keep: Vec<bool> = outputs.iter().map(|v| keep.contains(v)).collect();
+                    let made = program.run_held(given, &keep, cx);
+                    env.put(outputs, made.map_err(|e| Located::new(graph, e))?);
                 }
                 Work::Control { node, bodies } => {
                     let n = graph.node(*node);
                     let given = n
                         .inputs
                         .iter()
-                        .map(|v| v.map(|v| env.read(v, false)).transpose())
-                        .collect::<Result<_, _>>()?;
+                        .map(|v| {
+                            v.map(|v| env.read(v, false).and_then(|v| v.into_host(cx))).transpose()
+                        })
+                        .collect::<Result<_, Reason>>()?;
                     let made = control::run(&n.op, bodies, given, cx)
                         .map_err(|e| e.inside(graph, *node))?;
-                    env.put(&n.outputs, made);
+                    env.put(&n.outputs, made.into_iter().map(Held::Host).collect());
                 }
             }
             for v in &part.dead {
@@ -262,39 +277,47 @@ impl Executable {
 /// The values that are alive in a run.
 struct Env<'a> {
     graph: &'a Graph,
-    values: HashMap<ValueId, Value>,
+    values: HashMap<ValueId, Held>,
     /// Bytes of those that parts made; the graph's inputs are the caller's.
     held: usize,
 }
 
+/// Bytes of the host's memory that a value takes.
+fn on_host(value: &Held) -> usize {
+    match value {
+        Held::Host(value) => value.byte_len(),
+        Held::Device(_) => 0,
+    }
+}
+
 impl<'a> Env<'a> {
-    fn new(graph: &'a Graph, inputs: Vec<Value>) -> Env<'a> {
+    fn new(graph: &'a Graph, inputs: Vec<Held>) -> Env<'a> {
         let values = graph.inputs().iter().copied().zip(inputs).collect();
         Env { graph, values, held: 0 }
     }
 
-    fn put(&mut self, to: &[ValueId], made: Vec<Value>) {
+    fn put(&mut self, to: &[ValueId], made: Vec<Held>) {
         for (&v, value) in to.iter().zip(made) {
-            self.held = self.held.saturating_add(value.byte_len());
+            self.held = self.held.saturating_add(on_host(&value));
             self.values.insert(v, value);
         }
     }
 
     /// The value, which nobody will ask for again.
-    fn take(&mut self, v: ValueId) -> Option<Value> {
+    fn take(&mut self, v: ValueId) -> Option<Held> {
         let value = self.values.remove(&v)?;
         if self.graph.producer(v).is_some() {
-            self.held = self.held.saturating_sub(value.byte_len());
+            self.held = self.held.saturating_sub(on_host(&value));
         }
         Some(value)
     }
 
     /// A value's content: computed, given, or a constant.
-    fn read(&mut self, v: ValueId, take: bool) -> Result<Value, Reason> {
+    fn read(&mut self, v: ValueId, take: bool) -> Result<Held, Reason> {
         let found = if take { self.take(v) } else { self.values.get(&v).cloned() };
         let name = || self.graph.name(v).map_or("", |n| n);
         found
-            .or_else(|| self.graph.fact(v).value())
+            .or_else(|| self.graph.fact(v).value().map(Held::Host))
             .ok_or_else(|| invalid!("value {} does not exist yet", name()))
     }
 }

@@ -20,15 +20,18 @@
 mod control;
 mod error;
 mod executable;
+mod held;
 mod machine;
 mod mmap;
 mod model;
 mod options;
 mod profile;
+mod running;
 mod session;
 
 pub use error::Error;
 pub use executable::Placement;
+pub use held::{DeviceTensor, RunValue};
 pub use model::{LoadOptions, Model};
 pub use options::{CancelToken, Device, RunOptions};
 pub use profile::{Event, Profiler};

@@ -2,19 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use rinfer_graph::backend::{Backend, Backends, Memory, RunCx};
 use rinfer_graph::onnx::Port;
 use rinfer_graph::ops::CustomOp;
-use rinfer_graph::{Dim, Fact, Graph, Kind, Limits, Reason, Type, Value, cost, invalid};
+use rinfer_graph::{Dim, Fact, Graph, Kind, Limits, Reason, Value, cost, invalid};
 
 use crate::error::{Error, guarded};
 use crate::executable::Executable;
 use crate::mmap::Mapping;
 use crate::model::{LoadOptions, Model};
-use crate::options::{Device, RunOptions};
+use crate::options::Device;
 
 /// What is settled before a model is loaded.
 pub struct SessionBuilder {
@@ -390,15 +389,15 @@ fn edit_distance(a: &str, b: &str) -> usize {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Session {
-    executable: Executable,
-    graph: Arc<Graph>,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
-    defaults: Vec<(String, Value)>,
-    limits: Limits,
+    pub(crate) executable: Executable,
+    pub(crate) graph: Arc<Graph>,
+    pub(crate) inputs: Vec<Port>,
+    pub(crate) outputs: Vec<Port>,
+    pub(crate) defaults: Vec<(String, Value)>,
+    pub(crate) limits: Limits,
     /// What the weights leave for runs.
-    memory: usize,
-    mappings: Vec<Mapping>,
+    pub(crate) memory: usize,
+    pub(crate) mappings: Vec<Mapping>,
     isa: &'static str,
 }
 
@@ -441,81 +440,6 @@ impl Session {
         self.isa
     }
 
-    /// Runs once with named inputs; gives the outputs in the order of [`Session::outputs`].
-    ///
-    /// # Errors
-    /// An input is missing, unknown or does not fit; a node fails; a limit is exceeded.
-    pub fn run<N, V>(&self, inputs: impl IntoIterator<Item = (N, V)>) -> Result<Vec<Value>, Error>
-    where
-        N: AsRef<str>,
-        V: Into<Value>,
-    {
-        self.run_with(inputs, &RunOptions::default())
-    }
-
-    /// As [`Session::run`], with options.
-    ///
-    /// # Errors
-    /// As for [`Session::run`]; also when the run is cancelled or its deadline passes.
-    pub fn run_with<N, V>(
-        &self,
-        inputs: impl IntoIterator<Item = (N, V)>,
-        options: &RunOptions,
-    ) -> Result<Vec<Value>, Error>
-    where
-        N: AsRef<str>,
-        V: Into<Value>,
-    {
-        let mut given: Vec<Option<Value>> = vec![None; self.inputs.len()];
-        for (name, value) in inputs {
-            self.accept(name.as_ref(), value.into(), &mut given)?;
-        }
-        let missing = |(port, value): (&Port, Option<Value>)| {
-            value.ok_or_else(|| Error::Input {
-                name: port.name.clone(),
-                reason: invalid!("is missing"),
-            })
-        };
-        let given = self.inputs.iter().zip(given).map(missing).collect::<Result<Vec<_>, _>>()?;
-        let now = Instant::now();
-        let timeouts = [options.timeout, self.limits.run_time];
-        let bounds = timeouts.into_iter().flatten().filter_map(|t| now.checked_add(t));
-        let cx = RunCx {
-            cancel: options.cancel.as_ref().map(|t| t.flag()),
-            deadline: bounds.chain(options.deadline).min(),
-            profile: options.profiler.as_ref().map(|p| p as _),
-            memory: self.memory,
-            limits: &self.limits,
-            seed: options.seed,
-        };
-        let made = self.executable.run(given, &cx);
-        // Outputs of weights that are no longer there are no outputs.
-        if self.mappings.iter().any(Mapping::is_lost) {
-            return Err(Error::Lost);
-        }
-        Ok(made?)
-    }
-
-    /// Checks one input and puts it into its place.
-    fn accept(&self, name: &str, value: Value, given: &mut [Option<Value>]) -> Result<(), Error> {
-        let bad = |reason| Error::Input { name: name.to_string(), reason };
-        let Some(i) = self.inputs.iter().position(|p| p.name == name) else {
-            return match self.defaults.iter().find(|(n, _)| n == name) {
-                Some((_, default)) if *default == value => Ok(()),
-                Some(_) => Err(bad(invalid!("is a constant of this model with another content"))),
-                None => {
-                    let names: Vec<String> = self.inputs.iter().map(|p| p.name.clone()).collect();
-                    Err(bad(invalid!("there is no such input{}", did_you_mean(name, &names))))
-                }
-            };
-        };
-        let value = check_port(&self.inputs[i], value).map_err(bad)?;
-        match given[i].replace(value) {
-            Some(_) => Err(bad(invalid!("is given twice"))),
-            None => Ok(()),
-        }
-    }
-
     /// What a run takes in memory, when the inputs have these shapes.
     ///
     /// # Errors
@@ -544,28 +468,6 @@ impl Session {
     pub fn trim(&self) {
         self.executable.trim();
     }
-}
-
-/// The value as the port needs it, or why it does not fit.
-fn check_port(port: &Port, value: Value) -> Result<Value, rinfer_graph::Reason> {
-    // What an optional holds stands for the optional.
-    let value = match (&port.ty, value) {
-        (Type::Optional(of), value) if value.ty() == **of => {
-            Value::Optional { of: (**of).clone(), value: Some(Arc::new(value)) }
-        }
-        (_, value) => value,
-    };
-    if value.ty() != port.ty {
-        return Err(invalid!("is {}, the model needs {}", value.ty(), port.ty));
-    }
-    if let (Some(expected), Some(found)) = (&port.shape, value.shape()) {
-        let fits = |(d, &n): (&Dim, &usize)| d.size().is_none_or(|size| size == n);
-        if expected.len() != found.len() || !expected.iter().zip(found).all(fits) {
-            let expected = rinfer_graph::shape::show(expected);
-            return Err(invalid!("has shape {found:?}, the model needs {expected}"));
-        }
-    }
-    Ok(value)
 }
 
 #[cfg(test)]

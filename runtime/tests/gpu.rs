@@ -2,7 +2,7 @@
 //!
 //! Without an adapter nothing runs, and that is said.
 
-use rinfer::{DType, Device, Error, Profiler, RunOptions, Session, Tensor, Value};
+use rinfer::{DType, Device, Error, Profiler, RunOptions, RunValue, Session, Tensor, Value};
 
 /// Models of `tests/models`, and how far results may be off, relative to the largest.
 const MODELS: &[(&str, f32)] =
@@ -93,6 +93,80 @@ fn profile(name: &str) -> Result<String, String> {
     }
 }
 
+/// One head of attention with its cache, as a decoder of text has: a step for one position.
+const DECODER: &str = "x: float[1, 1, 16]; past_k: float[1, 2, p, 8]; past_v: float[1, 2, p, 8];
+    one: float[16]; zero: float[16]; wq: float[16, 16]; wk: float[16, 16]; wv: float[16, 16];
+    q = MatMul(x, wq); k = MatMul(x, wk); v = MatMul(x, wv);
+    a, present_k, present_v = Attention<q_num_heads = 2, kv_num_heads = 2>(
+        q, k, v, _, past_k, past_v);
+    r = Add(a, x); y = LayerNormalization(r, one, zero); → y, present_k, present_v";
+
+/// Steps of a decoder whose cache never leaves the GPU, against the CPU's; then another session and
+/// the CPU are given the cache.
+fn decode() -> Result<String, String> {
+    let text = |e: Error| e.to_string();
+    let load = |device| Session::builder().device(device).load_text(DECODER).map_err(text);
+    let (cpu, gpu) = (load(Device::Cpu)?, load(Device::Gpu(None))?);
+    let options = RunOptions::new();
+    let square = |seed: usize| -> Tensor {
+        let x: Vec<f32> =
+            (0..256).map(|i| ((i * 37 + seed * 11) % 23) as f32 / 23.0 - 0.5).collect();
+        Tensor::from_slice(&[16, 16], &x)
+    };
+    let fixed: Vec<(&str, RunValue)> = vec![
+        ("one", Tensor::from_slice(&[16], &[1f32; 16]).into()),
+        ("zero", Tensor::from_slice(&[16], &[0f32; 16]).into()),
+        ("wq", square(1).into()),
+        ("wk", square(2).into()),
+        ("wv", square(3).into()),
+    ];
+    let empty = || RunValue::from(Tensor::from_slice::<f32>(&[1, 2, 0, 8], &[]));
+    let (mut k, mut v, mut cpu_k, mut cpu_v) = (empty(), empty(), empty(), empty());
+    let mut x = Tensor::from_slice(&[1, 1, 16], &[0.25f32; 16]);
+    let mut brought = 0;
+    for _ in 0..6 {
+        let given = |k: RunValue, v: RunValue| {
+            let own = [("x", x.clone().into()), ("past_k", k), ("past_v", v)];
+            fixed.iter().cloned().chain(own).collect::<Vec<_>>()
+        };
+        let profiler = Profiler::new();
+        let profiled = options.clone().profile(&profiler);
+        let keep = ["present_k", "present_v"];
+        let made = gpu.run_on_device(given(k, v), &keep, &profiled).map_err(text)?;
+        let expected = cpu.run_on_device(given(cpu_k, cpu_v), &[], &options).map_err(text)?;
+        let [y, next_k, next_v] = <[RunValue; 3]>::try_from(made).map_err(|_| "outputs")?;
+        let [expected, next_cpu_k, next_cpu_v] =
+            <[RunValue; 3]>::try_from(expected).map_err(|_| "outputs")?;
+        if next_k.as_device().is_none() || next_v.as_device().is_none() {
+            return Err("the cache is on the host".to_string());
+        }
+        let back = profiler.events();
+        brought += back.iter().filter(|e| e.op == "Readback").map(|e| e.bytes).sum::<usize>();
+        let y = y.into_value().map_err(text)?;
+        near(&y, &expected.into_value().map_err(text)?, 1e-5)?;
+        x = y.into_tensor().map_err(|e| e.to_string())?;
+        (k, v, cpu_k, cpu_v) = (next_k, next_v, next_cpu_k, next_cpu_v);
+    }
+    if rinfer::adapters()[0].timestamps && brought != 6 * 64 {
+        return Err(format!("{brought} bytes were read back, not {}", 6 * 64));
+    }
+    let half = "x: float[1, 2, p, 8]; y = Mul(x, 0.5); → y";
+    let kept = k.as_device().ok_or("no tensor")?.clone();
+    let whole = kept.read().map_err(text)?;
+    near(&whole.clone().into(), &cpu_k.into_value().map_err(text)?, 1e-5)?;
+    for device in [Device::Gpu(None), Device::Cpu] {
+        let other = Session::builder().device(device).load_text(half).map_err(text)?;
+        let made = other.run_on_device([("x", kept.clone())], &["y"], &options).map_err(text)?;
+        let made = made.into_iter().next().ok_or("no output")?.into_value().map_err(text)?;
+        let found = made.as_tensor().map_err(|e| e.to_string())?.as_slice::<f32>().to_vec();
+        let expected: Vec<f32> = whole.as_slice::<f32>().iter().map(|x| x * 0.5).collect();
+        if found != expected {
+            return Err("another session reads something else".to_string());
+        }
+    }
+    Ok(format!("six steps, {brought} bytes read back, {:?}", kept))
+}
+
 fn main() {
     if rinfer::adapters().is_empty() {
         println!("{} models skipped: no adapter was found", MODELS.len());
@@ -108,12 +182,11 @@ fn main() {
             }
         }
     }
-    match profile("mnist") {
-        Ok(what) => println!("mnist, profiled: {what}"),
-        Err(e) => {
-            failed += 1;
-            println!("mnist, profiled: FAILED: {e}");
-        }
+    let others = [("mnist, profiled", profile("mnist")), ("a cache on the GPU", decode())];
+    for (name, result) in others {
+        failed += result.is_err() as usize;
+        let result = result.unwrap_or_else(|e| format!("FAILED: {e}"));
+        println!("{name}: {result}");
     }
     assert_eq!(failed, 0, "{failed} models differ");
 }

@@ -18,6 +18,8 @@ pub struct Gpu {
     pipelines: Mutex<HashMap<String, Arc<wgpu::ComputePipeline>>>,
     layouts: Mutex<HashMap<Vec<bool>, Arc<Layout>>>,
     lost: Arc<Mutex<Option<String>>>,
+    /// Buffers of tensors that nobody needs any more.
+    pub(crate) spare: Mutex<Vec<wgpu::Buffer>>,
 }
 
 /// How the buffers of a kernel are bound.
@@ -92,8 +94,8 @@ impl Gpu {
             max_groups: limits.max_compute_workgroups_per_dimension,
             barriers: info.kind != "cpu",
         };
-        let (pipelines, layouts) = (Mutex::default(), Mutex::default());
-        Ok(Arc::new(Gpu { device, queue, traits, info, pipelines, layouts, lost }))
+        let (pipelines, layouts, spare) = Default::default();
+        Ok(Arc::new(Gpu { device, queue, traits, info, pipelines, layouts, lost, spare }))
     }
 
     /// The adapter that was opened.

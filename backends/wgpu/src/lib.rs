@@ -16,6 +16,7 @@ mod nodes;
 mod ops;
 mod plan;
 mod program;
+mod resident;
 mod run;
 mod shader;
 mod site;

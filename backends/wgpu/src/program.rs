@@ -3,15 +3,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rinfer_graph::backend::{Backend, Memory, NodeError, Program, Region, RunCx};
+use rinfer_graph::backend::{Backend, Held, Memory, NodeError, OnDevice, Program, Region, RunCx};
 use rinfer_graph::shape::Sizes;
 use rinfer_graph::{Fact, Graph, Kind, Node, NodeId, Reason, Type, Value, invalid};
 
 use crate::device::Gpu;
 use crate::nodes::{Local, Nodes};
 use crate::plan::{Plan, Planner};
+use crate::resident::Resident;
 use crate::run::{Ready, Run};
-use crate::site::{Site, sites};
+use crate::site::{Site, content_inputs, sites};
 
 /// Runs single nodes on the host: the arithmetic of shapes.
 pub type Host =
@@ -79,6 +80,31 @@ struct GpuProgram {
 /// The values that are on the host.
 pub(crate) type Env = Vec<Option<Value>>;
 
+/// The values that are on the GPU before a plan runs, or stay there after it.
+pub(crate) struct Here {
+    pub tensors: Vec<Option<Arc<Resident>>>,
+    /// Whether a value, once made, is to stay.
+    pub keep: Vec<bool>,
+}
+
+impl Here {
+    /// Brings a value to the host if it is on the GPU alone.
+    pub fn fetch(&self, l: Local, env: &mut Env, cx: &RunCx<'_>) -> Result<(), Reason> {
+        if let (None, Some(tensor)) = (&env[l], &self.tensors[l]) {
+            env[l] = Some(tensor.read(cx)?.into());
+        }
+        Ok(())
+    }
+
+    /// The same for all values; false if there was none.
+    fn fetch_all(&self, env: &mut Env, cx: &RunCx<'_>) -> Result<bool, Reason> {
+        let only = (0..env.len()).filter(|&l| env[l].is_none() && self.tensors[l].is_some());
+        let only: Vec<Local> = only.collect();
+        only.iter().try_for_each(|&l| self.fetch(l, env, cx))?;
+        Ok(!only.is_empty())
+    }
+}
+
 impl GpuProgram {
     fn facts(&self, given: impl Iterator<Item = (Local, Fact)>) -> Vec<Option<Fact>> {
         let mut facts = vec![None; self.nodes.values()];
@@ -87,13 +113,14 @@ impl GpuProgram {
         facts
     }
 
-    fn shape_key(&self, start: usize, env: &Env) -> ShapeKey {
-        env.iter()
-            .enumerate()
-            .filter_map(|(l, v)| v.as_ref().map(|v| (l, v)))
-            .filter(|&(l, _)| self.nodes.is_read_from(l, start))
-            .map(|(l, v)| (l, v.ty(), v.shape().map(|s| s.into())))
-            .collect()
+    fn shape_key(&self, start: usize, env: &Env, here: &Here) -> ShapeKey {
+        let read = |&l: &Local| self.nodes.is_read_from(l, start);
+        let key = |l: Local| match (&env[l], &here.tensors[l]) {
+            (Some(v), _) => Some((l, v.ty(), v.shape().map(|s| s.into()))),
+            (None, Some(t)) => Some((l, Type::Tensor(t.dtype()), Some(t.shape().into()))),
+            (None, None) => None,
+        };
+        (0..env.len()).filter(read).filter_map(key).collect()
     }
 
     fn make(
@@ -105,8 +132,8 @@ impl GpuProgram {
         Planner::new(&self.nodes, &self.gpu.traits, &self.host, start, facts).run(content)
     }
 
-    fn plan(&self, start: usize, env: &Env) -> Result<Arc<Ready>, NodeError> {
-        let key = (start, self.shape_key(start, env));
+    fn plan(&self, start: usize, env: &Env, here: &Here) -> Result<Arc<Ready>, NodeError> {
+        let key = (start, self.shape_key(start, env, here));
         let lock = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |ready: &&Arc<Ready>| {
             ready.plan.relied.iter().all(|(l, value)| env[*l].as_ref() == Some(value))
@@ -132,42 +159,106 @@ impl GpuProgram {
     }
 
     /// The program's outputs; one that is a constant or an input is handed out as it is.
-    fn collect(&self, mut env: Env) -> Result<Vec<Value>, NodeError> {
+    fn collect(&self, mut env: Env, here: &Here, cx: &RunCx<'_>) -> Result<Vec<Held>, NodeError> {
         let outputs = &self.nodes.outputs;
         let mut made = Vec::with_capacity(outputs.len());
         for (i, &l) in outputs.iter().enumerate() {
+            if let Some(tensor) = here.tensors[l].clone().filter(|_| here.keep[l]) {
+                made.push(Held::Device(tensor));
+                continue;
+            }
+            here.fetch(l, &mut env, cx)?;
             let again = outputs[i + 1..].contains(&l);
             let value = if again { env[l].clone() } else { env[l].take() };
             let value = value.or_else(|| self.nodes.constant(l).cloned());
-            made.push(value.ok_or_else(|| invalid!("an output was not made"))?);
+            made.push(Held::Host(value.ok_or_else(|| invalid!("an output was not made"))?));
         }
         Ok(made)
+    }
+
+    /// Puts the inputs where they are: on the host, or on this GPU, and there too those whose
+    /// content somebody must know before kernels run.
+    fn place_inputs(
+        &self,
+        inputs: Vec<Held>,
+        env: &mut Env,
+        here: &mut Here,
+        cx: &RunCx<'_>,
+    ) -> Result<(), NodeError> {
+        if inputs.len() != self.nodes.inputs.len() {
+            let (given, needed) = (inputs.len(), self.nodes.inputs.len());
+            return Err(invalid!("{given} inputs for a program of {needed}").into());
+        }
+        for (&l, value) in self.nodes.inputs.iter().zip(inputs) {
+            match value {
+                Held::Host(value) => env[l] = Some(value),
+                Held::Device(tensor) => match Resident::of(&*tensor, &self.gpu) {
+                    Some(found) => {
+                        here.tensors[l] = Some(Arc::new(found.viewed(tensor.shape())));
+                        if self.needs_content(l) {
+                            here.fetch(l, env, cx)?;
+                        }
+                    }
+                    // Of another GPU, or of one that was lost.
+                    None => env[l] = Some(tensor.read(cx)?.into()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a node's shapes, or its place on the host, ask for a value's content.
+    fn needs_content(&self, l: Local) -> bool {
+        self.nodes.entries.iter().any(|entry| {
+            let content = content_inputs(&entry.node.op);
+            let reads = |&(i, input): &(usize, &Option<Local>)| {
+                *input == Some(l) && (entry.site == Site::Host || content.contains(&i))
+            };
+            entry.inputs.iter().enumerate().any(|pair| reads(&pair))
+        })
     }
 }
 
 impl Program for GpuProgram {
     fn run(&self, inputs: Vec<Value>, cx: &RunCx<'_>) -> Result<Vec<Value>, NodeError> {
+        let inputs = inputs.into_iter().map(Held::Host).collect();
+        let made = self.run_held(inputs, &[], cx)?;
+        made.into_iter().map(|value| Ok(value.into_host(cx)?)).collect()
+    }
+
+    fn run_held(
+        &self,
+        inputs: Vec<Held>,
+        keep: &[bool],
+        cx: &RunCx<'_>,
+    ) -> Result<Vec<Held>, NodeError> {
         self.gpu.check()?;
-        if inputs.len() != self.nodes.inputs.len() {
-            let (given, needed) = (inputs.len(), self.nodes.inputs.len());
-            return Err(invalid!("{given} inputs for a program of {needed}").into());
+        let n = self.nodes.values();
+        let mut env: Env = vec![None; n];
+        let mut here = Here { tensors: vec![None; n], keep: vec![false; n] };
+        for (&l, &keep) in self.nodes.outputs.iter().zip(keep) {
+            // What a node reads on the host comes there anyway, and stays there.
+            here.keep[l] |= keep && !self.needs_content(l);
         }
-        let mut env: Env = vec![None; self.nodes.values()];
-        for (&l, value) in self.nodes.inputs.iter().zip(inputs) {
-            env[l] = Some(value);
-        }
+        self.place_inputs(inputs, &mut env, &mut here, cx)?;
         let mut start = 0;
         while start < self.nodes.entries.len() {
-            let ready = self.plan(start, &env)?;
+            let ready = match self.plan(start, &env, &here) {
+                // A shape may depend on what is on the GPU alone.
+                Err(e) if e.reason.kind == Kind::Unsupported && here.fetch_all(&mut env, cx)? => {
+                    self.plan(start, &env, &here)?
+                }
+                other => other?,
+            };
             let bytes: usize = ready.plan.slots.iter().sum();
             if bytes > cx.memory {
                 let text = format!("the run would take {bytes} bytes, the limit is {}", cx.memory);
                 return Err(Reason::new(Kind::Limit, text).into());
             }
-            Run::new(&self.gpu, &self.nodes, &self.host, &ready).run(&mut env, cx)?;
+            Run::new(&self.gpu, &self.nodes, &self.host, &ready).run(&mut env, &mut here, cx)?;
             start = ready.plan.end;
         }
-        self.collect(env)
+        self.collect(env, &here, cx)
     }
 
     fn memory(&self, inputs: &[Fact]) -> Result<Memory, NodeError> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
-use rinfer_graph::backend::{NodeError, NodeEvent, Profile, RunCx};
+use rinfer_graph::backend::{NodeError, NodeEvent, OnDevice, Profile, RunCx};
 use rinfer_graph::{Fact, Kind, Reason, Value, cost, invalid};
 use wgpu::BufferUsages;
 
@@ -11,7 +11,8 @@ use crate::clock::{Clock, PASSES, Span, place};
 use crate::device::{Gpu, Layout, padded};
 use crate::nodes::{Local, Nodes};
 use crate::plan::{Download, Plan, Source, Step, Work, bytes_of, tensor};
-use crate::program::{Env, Host};
+use crate::program::{Env, Here, Host};
+use crate::resident::Resident;
 
 /// Launches that are submitted together at most: the GPU begins while the rest is recorded.
 const BATCH: usize = 256;
@@ -139,7 +140,7 @@ fn staged(downloads: &[Download]) -> usize {
 
 /// One run of a plan.
 pub(crate) struct Run<'a> {
-    gpu: &'a Gpu,
+    gpu: &'a Arc<Gpu>,
     nodes: &'a Nodes,
     host: &'a Host,
     ready: &'a Ready,
@@ -156,10 +157,14 @@ pub(crate) struct Run<'a> {
     clocks: Vec<(Clock, Vec<usize>)>,
     /// When the first of it was handed over.
     since: Option<Instant>,
+    /// Tensors of earlier runs that go into slots before whatever is submitted next.
+    moves: Vec<(Arc<Resident>, usize)>,
+    /// What those are, for a profile.
+    moved: Vec<(Local, Fact)>,
 }
 
 impl<'a> Run<'a> {
-    pub fn new(gpu: &'a Gpu, nodes: &'a Nodes, host: &'a Host, ready: &'a Ready) -> Run<'a> {
+    pub fn new(gpu: &'a Arc<Gpu>, nodes: &'a Nodes, host: &'a Host, ready: &'a Ready) -> Run<'a> {
         Run {
             gpu,
             nodes,
@@ -172,23 +177,29 @@ impl<'a> Run<'a> {
             timed: false,
             clocks: Vec::new(),
             since: None,
+            moves: Vec::new(),
+            moved: Vec::new(),
         }
     }
 
-    /// Runs the plan; what it makes is in `env` afterwards, as far as somebody reads it.
-    pub fn run(mut self, env: &mut Env, cx: &RunCx<'_>) -> Result<(), NodeError> {
+    /// Runs the plan; what it makes is in `env` afterwards, as far as somebody reads it, or `here`
+    /// if it is to stay on the GPU.
+    pub fn run(mut self, env: &mut Env, here: &mut Here, cx: &RunCx<'_>) -> Result<(), NodeError> {
         let arena = self.ready.take(self.gpu)?;
         self.timed = cx.profile.is_some();
         for (l, value) in &self.ready.plan.constants {
             env[*l] = Some(value.clone());
         }
         for (i, step) in self.ready.plan.steps.iter().enumerate() {
-            self.step(i, step, &arena, env, cx)
+            self.step(i, step, &arena, (&mut *env, &mut *here), cx)
                 .map_err(|reason| reason.at(self.nodes.entries[step.node].id))?;
         }
         let plan = &self.ready.plan;
         if self.begun || !self.pending.is_empty() || !plan.downloads.is_empty() {
-            self.bring(&arena, &plan.downloads, env, cx)?;
+            let kept = self.keep(&plan.downloads, here)?;
+            let rest = plan.downloads.iter().filter(|d| !here.keep[d.local]);
+            let rest: Vec<Download> = rest.cloned().collect();
+            self.bring(&arena, &rest, &kept, env, cx)?;
         }
         // After an error the memory may still be in use, and is not kept.
         self.ready.arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
@@ -200,11 +211,16 @@ impl<'a> Run<'a> {
         i: usize,
         step: &Step,
         arena: &Arena,
-        env: &mut Env,
+        (env, here): (&mut Env, &mut Here),
         cx: &RunCx<'_>,
     ) -> Result<(), Reason> {
         cx.check()?;
         for &(l, slot) in &step.uploads {
+            if let Some(tensor) = &here.tensors[l] {
+                self.moves.push((tensor.clone(), slot));
+                self.moved.push((l, Fact::sized(tensor.dtype(), tensor.shape())));
+                continue;
+            }
             let value = env[l].as_ref().ok_or_else(|| invalid!("a value is not on the host"))?;
             self.gpu.write(&arena.slots[slot], value.as_tensor()?.as_bytes())?;
         }
@@ -217,21 +233,28 @@ impl<'a> Run<'a> {
                     self.ran += range.len();
                 }
                 if self.launches >= BATCH {
-                    self.submit(arena, &[])?;
+                    self.submit(arena, &[], &[])?;
                 }
                 Ok(())
             }
             Work::HostView => {
                 let entry = &self.nodes.entries[step.node];
+                let sizes = step.facts[0].sizes().ok_or_else(|| invalid!("no sizes"))?;
+                if let Some(tensor) = entry.inputs[0].and_then(|l| here.tensors[l].as_ref()) {
+                    here.tensors[entry.outputs[0]] = Some(Arc::new(tensor.viewed(&sizes)));
+                    return Ok(());
+                }
                 let x = self.value(entry.inputs[0], env);
                 let x = x.ok_or_else(|| invalid!("a value is not on the host"))?.into_tensor()?;
-                let sizes = step.facts[0].sizes().ok_or_else(|| invalid!("no sizes"))?;
                 env[entry.outputs[0]] = Some(x.reshaped(&sizes)?.into());
                 Ok(())
             }
             Work::Host(downloads) => {
                 if !downloads.is_empty() {
-                    self.bring(arena, downloads, env, cx).map_err(|e| e.reason)?;
+                    self.bring(arena, downloads, &[], env, cx).map_err(|e| e.reason)?;
+                }
+                for &l in self.nodes.entries[step.node].inputs.iter().flatten() {
+                    here.fetch(l, env, cx)?;
                 }
                 self.on_host(step, env, cx)
             }
@@ -272,25 +295,46 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Memory for the outputs that stay on the GPU, and where they are now.
+    fn keep(
+        &self,
+        downloads: &[Download],
+        here: &mut Here,
+    ) -> Result<Vec<(Source, Arc<Resident>)>, Reason> {
+        let mut kept = Vec::new();
+        for d in downloads.iter().filter(|d| here.keep[d.local]) {
+            let tensor = Arc::new(Resident::new(self.gpu, d.dtype, &d.sizes)?);
+            here.tensors[d.local] = Some(tensor.clone());
+            kept.push((d.source, tensor));
+        }
+        Ok(kept)
+    }
+
+    fn buffer(&self, source: Source, arena: &Arena) -> Result<wgpu::Buffer, Reason> {
+        Ok(match source {
+            Source::Slot(slot) => arena.slots[slot].clone(),
+            Source::Fixed(i) => self.ready.fixed[i].clone(),
+            Source::Weight(l) => wgpu::Buffer::clone(&*self.nodes.weight(self.gpu, l)?),
+            Source::Faults => arena.faults.clone(),
+        })
+    }
+
     /// Submits what is pending, and copies out of these values after it.
     fn submit(
         &mut self,
         arena: &Arena,
         downloads: &[Download],
+        kept: &[(Source, Arc<Resident>)],
     ) -> Result<wgpu::SubmissionIndex, Reason> {
-        let (gpu, ready) = (self.gpu, self.ready);
+        let gpu = self.gpu;
         let pending = std::mem::take(&mut self.pending);
+        let moves = std::mem::take(&mut self.moves);
         self.launches = 0;
         let first = !std::mem::replace(&mut self.begun, true);
-        let mut sources = Vec::new();
-        for d in downloads {
-            sources.push(match d.source {
-                Source::Slot(slot) => arena.slots[slot].clone(),
-                Source::Fixed(i) => ready.fixed[i].clone(),
-                Source::Weight(l) => wgpu::Buffer::clone(&*self.nodes.weight(gpu, l)?),
-                Source::Faults => arena.faults.clone(),
-            });
-        }
+        let sources = downloads.iter().map(|d| self.buffer(d.source, arena));
+        let sources = sources.collect::<Result<Vec<_>, _>>()?;
+        let stay = kept.iter().map(|(source, _)| self.buffer(*source, arena));
+        let stay = stay.collect::<Result<Vec<_>, _>>()?;
         let timed = self.timed && pending.len() <= PASSES;
         let clock = if timed { Clock::new(gpu, pending.len())? } else { None };
         self.since.get_or_insert_with(Instant::now);
@@ -299,7 +343,15 @@ impl<'a> Run<'a> {
             if first {
                 encoder.clear_buffer(&arena.faults, 0, None);
             }
+            for (tensor, slot) in &moves {
+                let bytes = padded(tensor.bytes()) as u64;
+                encoder.copy_buffer_to_buffer(tensor.buffer(), 0, &arena.slots[*slot], 0, bytes);
+            }
             self.record(&mut encoder, arena, &pending, clock.as_ref());
+            for ((_, tensor), source) in kept.iter().zip(&stay) {
+                let bytes = padded(tensor.bytes()) as u64;
+                encoder.copy_buffer_to_buffer(source, 0, tensor.buffer(), 0, bytes);
+            }
             encoder.copy_buffer_to_buffer(&arena.faults, 0, &arena.staging, 0, 16u64);
             let mut at = 16;
             for (d, source) in downloads.iter().zip(&sources) {
@@ -351,10 +403,11 @@ impl<'a> Run<'a> {
         &mut self,
         arena: &Arena,
         downloads: &[Download],
+        kept: &[(Source, Arc<Resident>)],
         env: &mut Env,
         cx: &RunCx<'_>,
     ) -> Result<(), NodeError> {
-        let index = self.submit(arena, downloads)?;
+        let index = self.submit(arena, downloads, kept)?;
         let (sender, receiver) = mpsc::channel();
         let all = 0..staged(downloads) as u64;
         self.gpu.scoped("a readback", || {
@@ -452,6 +505,9 @@ impl<'a> Run<'a> {
     fn fact(&self, l: Local, env: &Env) -> Option<Fact> {
         if let Some(value) = env[l].as_ref().or_else(|| self.nodes.constant(l)) {
             return Some(Fact::of_value(value).forget());
+        }
+        if let Some((_, fact)) = self.moved.iter().find(|(moved, _)| *moved == l) {
+            return Some(fact.clone());
         }
         self.ready.plan.steps.iter().find_map(|step| {
             let k = self.nodes.entries[step.node].outputs.iter().position(|&o| o == l)?;
