@@ -67,8 +67,8 @@ pub use rinfer_wgpu::{AdapterInfo, adapters};
 /// GPUs themselves: what they reach at most ([`gpu::measure`]), whatever runs on them.
 #[cfg(feature = "wgpu")]
 pub mod gpu {
-    pub use rinfer_wgpu::Gpu;
     pub use rinfer_wgpu::bench::{Micro, Sample, measure};
+    pub use rinfer_wgpu::{Gpu, Product, Trial, Tuning, tune};
 }
 
 /// The graph, its passes, and ONNX's border: for tools that look inside.

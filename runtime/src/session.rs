@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rinfer_graph::backend::{Backend, Backends, Memory, RunCx};
+use rinfer_graph::backend::{Backend, Backends, Memory};
 use rinfer_graph::onnx::Port;
 use rinfer_graph::ops::CustomOp;
 use rinfer_graph::{Dim, Fact, Graph, Kind, Limits, Reason, Value, cost, invalid};
@@ -26,6 +26,7 @@ pub struct SessionBuilder {
     outputs: Option<Vec<String>>,
     progress: Box<dyn Fn(usize) + Sync + Send>,
     device: Device,
+    tuning: Option<String>,
 }
 
 impl Default for SessionBuilder {
@@ -40,6 +41,7 @@ impl Default for SessionBuilder {
             outputs: None,
             progress: Box::new(|_| {}),
             device: Device::Cpu,
+            tuning: None,
         }
     }
 }
@@ -76,6 +78,13 @@ impl SessionBuilder {
     /// Where the model runs; on the CPU, by default.
     pub fn device(mut self, device: Device) -> SessionBuilder {
         self.device = device;
+        self
+    }
+
+    /// Which kernels multiply on a GPU, as `gpu::tune` found them: `few=row many=tile`. By default
+    /// they follow from the kind of adapter, and results are the same wherever that is.
+    pub fn tuning(mut self, tuning: &str) -> SessionBuilder {
+        self.tuning = Some(tuning.to_string());
         self
     }
 
@@ -253,11 +262,14 @@ impl SessionBuilder {
             false => CpuBackend::new(isa, self.threads).map_err(Error::Option),
         };
         let mut backends: Backends = Vec::new();
+        let tuning = self.tuning.as_deref();
         match &self.device {
             Device::Cpu => backends.push(Arc::new(cpu()?)),
-            Device::Gpu(which) => backends.push(gpu(which.as_deref(), isa).map_err(Error::Option)?),
+            Device::Gpu(which) => {
+                backends.push(gpu(which.as_deref(), tuning, isa).map_err(Error::Option)?);
+            }
             Device::GpuOrCpu(which) => {
-                match gpu(which.as_deref(), isa) {
+                match gpu(which.as_deref(), tuning, isa) {
                     Ok(gpu) => backends.push(gpu),
                     Err(reason) if reason.kind == Kind::Device && which.is_none() => {}
                     Err(reason) => return Err(Error::Option(reason)),
@@ -271,16 +283,26 @@ impl SessionBuilder {
 
 /// The GPU backend; shapes are computed by the CPU's kernels.
 #[cfg(feature = "wgpu")]
-fn gpu(which: Option<&str>, isa: rinfer_cpu::simd::Isa) -> Result<Arc<dyn Backend>, Reason> {
+fn gpu(
+    which: Option<&str>,
+    tuning: Option<&str>,
+    isa: rinfer_cpu::simd::Isa,
+) -> Result<Arc<dyn Backend>, Reason> {
+    use rinfer_graph::backend::RunCx;
     use rinfer_wgpu::{Gpu, GpuBackend};
     let host = Arc::new(move |node: &_, inputs: &[Option<Value>], cx: &RunCx<'_>| {
         rinfer_cpu::eval::run_node(isa, node, inputs, usize::MAX, cx)
     });
-    Ok(Arc::new(GpuBackend::new(Gpu::open(which)?, host)))
+    let tuning = tuning.map(str::parse).transpose()?;
+    Ok(Arc::new(GpuBackend::new(Gpu::open_tuned(which, tuning)?, host)))
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn gpu(_: Option<&str>, _: rinfer_cpu::simd::Isa) -> Result<Arc<dyn Backend>, Reason> {
+fn gpu(
+    _: Option<&str>,
+    _: Option<&str>,
+    _: rinfer_cpu::simd::Isa,
+) -> Result<Arc<dyn Backend>, Reason> {
     Err(Reason::new(Kind::Device, "this build has no GPU backend (feature wgpu)"))
 }
 

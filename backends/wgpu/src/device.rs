@@ -8,6 +8,7 @@ use rinfer_graph::{Kind, Reason};
 use wgpu::{BufferUsages, ErrorFilter, Features};
 
 use crate::adapter::{AdapterInfo, describe, enumerate};
+use crate::tune::Tuning;
 
 /// An open GPU. Sessions that run on the same one share it.
 pub struct Gpu {
@@ -29,7 +30,10 @@ pub(crate) struct Layout {
 }
 
 /// The GPUs that are open, by how they were asked for.
-static OPEN: Mutex<Vec<(Option<String>, Weak<Gpu>)>> = Mutex::new(Vec::new());
+static OPEN: Mutex<Vec<(Key, Weak<Gpu>)>> = Mutex::new(Vec::new());
+
+/// Which adapter, and with which kernels if not the usual.
+type Key = (Option<String>, Option<Tuning>);
 
 /// What kernels must know of the device they are written for.
 #[derive(Clone, Debug)]
@@ -42,12 +46,15 @@ pub(crate) struct Traits {
     pub max_groups: u32,
     /// Whether lanes that wait for one another are cheap: they are not where a processor plays GPU.
     pub barriers: bool,
+    /// Which kernels multiply.
+    pub tuning: Tuning,
 }
 
 impl Traits {
     /// What every device has.
     pub fn least() -> Traits {
-        Traits { max_binding: 128 << 20, max_buffers: 8, max_groups: 65535, barriers: true }
+        let tuning = Tuning::usual(true);
+        Traits { max_binding: 128 << 20, max_buffers: 8, max_groups: 65535, barriers: true, tuning }
     }
 }
 
@@ -58,20 +65,29 @@ impl Gpu {
     /// # Errors
     /// There is no such adapter, or its driver refuses.
     pub fn open(which: Option<&str>) -> Result<Arc<Gpu>, Reason> {
+        Gpu::open_tuned(which, None)
+    }
+
+    /// The same, with kernels of one's choice: a device of its own.
+    ///
+    /// # Errors
+    /// As for [`Gpu::open`].
+    pub fn open_tuned(which: Option<&str>, tuning: Option<Tuning>) -> Result<Arc<Gpu>, Reason> {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|(_, gpu)| gpu.strong_count() > 0);
-        let same = |(name, gpu): &(Option<String>, Weak<Gpu>)| {
-            gpu.upgrade().filter(|gpu| name.as_deref() == which && gpu.check().is_ok())
+        let key: Key = (which.map(str::to_string), tuning);
+        let same = |(name, gpu): &(Key, Weak<Gpu>)| {
+            gpu.upgrade().filter(|gpu| *name == key && gpu.check().is_ok())
         };
         if let Some(gpu) = open.iter().find_map(same) {
             return Ok(gpu);
         }
-        let gpu = Gpu::new(which)?;
-        open.push((which.map(str::to_string), Arc::downgrade(&gpu)));
+        let gpu = Gpu::new(which, tuning)?;
+        open.push((key, Arc::downgrade(&gpu)));
         Ok(gpu)
     }
 
-    fn new(which: Option<&str>) -> Result<Arc<Gpu>, Reason> {
+    fn new(which: Option<&str>, tuning: Option<Tuning>) -> Result<Arc<Gpu>, Reason> {
         let adapter = pick(enumerate(), which)?;
         let info = describe(&adapter);
         let limits = adapter.limits();
@@ -93,6 +109,7 @@ impl Gpu {
             max_buffers: limits.max_storage_buffers_per_shader_stage as usize,
             max_groups: limits.max_compute_workgroups_per_dimension,
             barriers: info.kind != "cpu",
+            tuning: tuning.unwrap_or(Tuning::usual(info.kind != "cpu")),
         };
         let (pipelines, layouts, spare) = Default::default();
         Ok(Arc::new(Gpu { device, queue, traits, info, pipelines, layouts, lost, spare }))

@@ -20,10 +20,12 @@ mod resident;
 mod run;
 mod shader;
 mod site;
+mod tune;
 
 pub use adapter::{AdapterInfo, adapters};
 pub use device::Gpu;
 pub use program::{GpuBackend, Host};
+pub use tune::{Product, Trial, Tuning, tune};
 
 use rinfer_graph::{Fact, Facts, Node, Reason};
 
@@ -38,7 +40,8 @@ pub fn kernels(
     outputs: &Facts,
     barriers: bool,
 ) -> Result<Vec<String>, Reason> {
-    let traits = device::Traits { barriers, ..device::Traits::least() };
+    let tuning = Tuning::usual(barriers);
+    let traits = device::Traits { barriers, tuning, ..device::Traits::least() };
     let cx = kernel::Cx { node, inputs, outputs, traits: &traits };
     Ok(ops::compile(&cx)?.launches.into_iter().map(|launch| launch.source).collect())
 }

@@ -37,3 +37,16 @@ fn every_microbenchmark_is_right_or_says_what_is_missing() {
         assert!(began.elapsed() < Duration::from_secs(60), "{what:?}: {:?}", began.elapsed());
     }
 }
+
+#[test]
+fn all_kernels_for_products_agree_when_they_are_measured() {
+    if adapters().is_empty() {
+        println!("skipped: no adapter was found");
+        return;
+    }
+    let (tuning, trials) = rinfer_wgpu::tune(None).unwrap();
+    println!("{tuning}: {trials:?}");
+    assert_eq!(trials.len(), 6);
+    assert!(trials.iter().all(|t| t.ms > 0.0 && t.ms.is_finite()));
+    assert_eq!(tuning.to_string().parse::<rinfer_wgpu::Tuning>().unwrap(), tuning);
+}

@@ -31,6 +31,8 @@ pub enum Verb {
     Bench(BenchArgs),
     /// Measure GPUs: memory, arithmetic, latency, kernels, models
     Gpubench(GpubenchArgs),
+    /// Measure which kernels are fastest on a GPU, for runs with --tuned
+    Tune(TuneArgs),
     /// Compare two models, or one model under two settings
     Compare(CompareArgs),
     /// Write the optimized graph as ONNX
@@ -87,6 +89,9 @@ pub struct EngineArgs {
     /// Which GPU: a number or a part of its name, as `rinfer devices` shows them
     #[arg(long, value_name = "N|NAME")]
     pub device: Option<String>,
+    /// Use the kernels that `rinfer tune` found fastest on this GPU
+    #[arg(long)]
+    pub tuned: bool,
     /// Threads of the CPU backend; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
@@ -298,6 +303,9 @@ pub struct BenchArgs {
     /// Which GPU: a number or a part of its name, as `rinfer devices` shows them
     #[arg(long, value_name = "N|NAME")]
     pub device: Option<String>,
+    /// Use the kernels that `rinfer tune` found fastest on this GPU
+    #[arg(long)]
+    pub tuned: bool,
     /// Threads of the CPU backend; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
@@ -331,6 +339,17 @@ pub struct BenchArgs {
     /// Leave graphs as they are in the file
     #[arg(long)]
     pub no_optimize: bool,
+}
+
+/// `rinfer tune`
+#[derive(Args, Debug)]
+pub struct TuneArgs {
+    /// Print one JSON object on stdout instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Which GPU: a number or a part of its name, as `rinfer devices` shows them
+    #[arg(long, value_name = "N|NAME")]
+    pub device: Option<String>,
 }
 
 /// `rinfer gpubench`
@@ -383,6 +402,9 @@ pub struct CompareArgs {
     /// Which GPU: a number or a part of its name, as `rinfer devices` shows them
     #[arg(long, value_name = "N|NAME")]
     pub device: Option<String>,
+    /// Use the kernels that `rinfer tune` found fastest on this GPU
+    #[arg(long)]
+    pub tuned: bool,
     /// Threads of the CPU backend; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,

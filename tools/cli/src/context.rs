@@ -114,6 +114,19 @@ pub fn device(engine: &EngineArgs, print: &PrintArgs) -> Result<Device> {
     }
 }
 
+/// The kernels that `--tuned` asks for, where a GPU runs.
+pub fn tuning(engine: &EngineArgs) -> Result<Option<String>> {
+    let gpu = match engine.backend {
+        BackendChoice::Cpu => false,
+        BackendChoice::Gpu => true,
+        BackendChoice::GpuOrCpu => has_gpu(),
+    };
+    match engine.tuned && gpu {
+        true => crate::verbs::tune::tuning(engine.device.as_deref()).map(Some),
+        false => Ok(None),
+    }
+}
+
 #[cfg(feature = "wgpu")]
 fn has_gpu() -> bool {
     !rinfer::adapters().is_empty()
@@ -141,6 +154,10 @@ pub fn session(
         .optimize(!engine.no_optimize)
         .limits(limits(&engine.limits))
         .on_progress(move |bytes| seen.inc(bytes as u64));
+    let builder = match tuning(engine)? {
+        Some(tuning) => builder.tuning(&tuning),
+        None => builder,
+    };
     let session = settings(builder).build(model).map_err(|e| Failure::load(path, e));
     bar.finish_and_clear();
     let session = session?;

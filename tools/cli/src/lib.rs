@@ -56,6 +56,7 @@ pub fn command(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Inspect(args) => verbs::inspect::inspect(&args, &how(args.json)),
         Verb::Bench(args) => verbs::bench::bench(&args, &how(args.json)),
         Verb::Gpubench(args) => verbs::gpubench::gpubench(&args, &how(false)),
+        Verb::Tune(args) => verbs::tune::tune(&args, &how(args.json)),
         Verb::Compare(args) => verbs::compare::compare(&args, &how(args.json)),
         Verb::Optimize(args) => verbs::optimize::optimize(&args, &how(args.json)),
         Verb::Quantize(args) => verbs::quantize::quantize(&args, &how(args.json)),

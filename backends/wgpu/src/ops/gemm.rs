@@ -7,6 +7,7 @@ use rinfer_graph::{Kind, Reason};
 
 use crate::kernel::Cx;
 use crate::shader::{Class, Launch, Shader};
+use crate::tune::Product;
 
 /// The sizes of a batch of products.
 #[derive(Clone, Copy, Debug)]
@@ -53,10 +54,11 @@ fn store(b: u32, m: u32, n: u32, v: vec4<T>) {{
   if (n + 3u < p.n) {{ put(b, m, n + 3u, v.w); }}
 }}"
     ));
-    let (file, grid) = match (cx.traits.barriers, m) {
-        (false, _) => (include_str!("gemm_lane.wgsl"), [n.div_ceil(64), m.div_ceil(32), batch]),
-        (true, 1..=4) => (include_str!("gemm_row.wgsl"), [n.div_ceil(64), m, batch]),
-        (true, _) => (include_str!("gemm_tile.wgsl"), [n.div_ceil(64), m.div_ceil(64), batch]),
+    let (columns, rows) = (n.div_ceil(64), |of: usize| m.div_ceil(of));
+    let (file, grid) = match cx.traits.tuning.product(m) {
+        Product::Lane => (include_str!("gemm_lane.wgsl"), [columns, rows(32), batch]),
+        Product::Row => (include_str!("gemm_row.wgsl"), [columns, m, batch]),
+        Product::Tile => (include_str!("gemm_tile.wgsl"), [columns, rows(64), batch]),
     };
     shader.code(file);
     if let Some(&groups) = grid.iter().find(|&&g| g > cx.traits.max_groups as usize) {

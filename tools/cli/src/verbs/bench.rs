@@ -134,6 +134,7 @@ fn case(
     let engine = EngineArgs {
         backend,
         device: args.device.clone().filter(|_| backend != BackendChoice::Cpu),
+        tuned: args.tuned,
         threads: args.threads,
         limits: args.limits.clone(),
         timeout: None,

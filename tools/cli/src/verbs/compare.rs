@@ -51,6 +51,7 @@ fn engines(args: &CompareArgs) -> Result<(EngineArgs, EngineArgs)> {
     let engine = |backend| EngineArgs {
         backend,
         device: args.device.clone().filter(|_| backend != BackendChoice::Cpu),
+        tuned: args.tuned,
         threads: args.threads,
         limits: args.limits.clone(),
         timeout: args.timeout,

@@ -55,6 +55,7 @@ pub fn compare(
     let names = made(&graph);
     let values = reference(path, model.with_graph(graph.clone()), given, first, &names, print)?;
     let device = context::device(second, print)?;
+    let tuning = context::tuning(second)?;
     let mut table = Table::new(&["node", "op", "max abs", "of largest", "verdict"]);
     let (mut rows, mut over, mut elsewhere) = (Vec::new(), Vec::new(), 0);
     for &id in graph.order() {
@@ -66,6 +67,10 @@ pub fn compare(
         let alone = alone(&graph, node, &values).or_fail(Code::Run, &name)?;
         let builder = Session::builder().device(device.clone()).optimize(false);
         let builder = builder.threads(second.threads).limits(context::limits(&second.limits));
+        let builder = match &tuning {
+            Some(tuning) => builder.tuning(tuning),
+            None => builder,
+        };
         let (found, verdict) = match judge(&alone, builder, args)? {
             (found, Verdict::Over(why)) => {
                 over.push((name.clone(), alone));

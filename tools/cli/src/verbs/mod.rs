@@ -12,6 +12,7 @@ pub mod quantize;
 mod roofline;
 pub mod run;
 pub mod test;
+pub mod tune;
 
 use clap::CommandFactory;
 

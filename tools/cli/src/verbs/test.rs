@@ -14,6 +14,7 @@ use crate::formats;
 /// Runs every test folder below the paths; exit code 1 if one does not pass.
 pub fn test(args: &TestArgs, print: &PrintArgs) -> Result<()> {
     let device = context::device(&args.engine, print)?;
+    let tuning = context::tuning(&args.engine)?;
     let options = context::run_options(args.engine.timeout)?;
     let to_stdout = args.json.as_ref().is_some_and(|file| file.as_os_str() == "-");
     let mut results = Vec::new();
@@ -28,6 +29,10 @@ pub fn test(args: &TestArgs, print: &PrintArgs) -> Result<()> {
                 .threads(args.engine.threads)
                 .optimize(!args.engine.no_optimize)
                 .limits(context::limits(&args.engine.limits));
+            let builder = match &tuning {
+                Some(tuning) => builder.tuning(tuning),
+                None => builder,
+            };
             let outcome = folder::run_with(&dir, args.tolerance.into(), builder, &options);
             if !to_stdout && (!print.quiet || outcome != Outcome::Pass) {
                 println!("{}: {} {}", dir.display(), outcome.class(), outcome.why());
