@@ -154,6 +154,16 @@ impl Shader {
         Ok(())
     }
 
+    /// A buffer of counters that all lanes may change: `NAME[i]` is an `atomic<u32>`.
+    pub fn atomics(&mut self, name: &str, bind: Bind) {
+        let binding = self.binds.len();
+        let _ = writeln!(
+            self.buffers,
+            "@group(0) @binding({binding}) var<storage, read_write> {name}: array<atomic<u32>>;"
+        );
+        self.binds.push((bind, true));
+    }
+
     /// Lets the kernel say `fault()`: the run then ends with an error at this node.
     pub fn faults(&mut self) {
         let binding = self.binds.len();

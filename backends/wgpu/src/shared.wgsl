@@ -26,6 +26,14 @@ fn bfloat_bits(v: f32) -> u32 {
   return (b + 0x7fffu + ((b >> 16u) & 1u)) >> 16u;
 }
 
+fn rounded_half(v: f32) -> f32 {
+  return unpack2x16float(half_bits(v)).x;
+}
+
+fn rounded_bfloat(v: f32) -> f32 {
+  return bitcast<f32>(bfloat_bits(v) << 16u);
+}
+
 // a / b rounded to nearest: what a GPU divides may be a few units off. The rest a - q·b is exact,
 // for both factors are split into halves of 12 bits; a GPU's fma need not be fused.
 fn quotient(a: f32, b: f32) -> f32 {
@@ -230,13 +238,26 @@ fn pow_f(a: f32, b: f32) -> f32 {
   return select(y, -y, odd);
 }
 
+// Exact: b times a power of two is taken away as often as it goes, the largest first.
 fn rem_f(a: f32, b: f32) -> f32 {
-  return a - b * trunc(a / b);
+  if (is_nan(a) || is_nan(b) || is_inf(a) || b == 0.0) { return infinity() - infinity(); }
+  if (is_inf(b)) { return a; }
+  let y = abs(b);
+  let y_bits = bitcast<u32>(y);
+  if (y_bits < 0x800000u) { return a - b * trunc(a / b); }
+  var r = abs(a);
+  while (r >= y) {
+    let t = bitcast<f32>((bitcast<u32>(r) & 0x7f800000u) | (y_bits & 0x7fffffu));
+    r -= select(t, 0.5 * t, t > r);
+  }
+  return bitcast<f32>(bitcast<u32>(r) | (bitcast<u32>(a) & 0x80000000u));
 }
 
+// Zero takes the sign of b.
 fn mod_f(a: f32, b: f32) -> f32 {
   let rest = rem_f(a, b);
-  return select(rest + b, rest, rest == 0.0 || (rest < 0.0) == (b < 0.0));
+  if (rest == 0.0) { return bitcast<f32>(bitcast<u32>(b) & 0x80000000u); }
+  return select(rest + b, rest, is_nan(rest) || (rest < 0.0) == (b < 0.0));
 }
 
 fn mod_i(a: i32, b: i32) -> i32 {
@@ -288,6 +309,100 @@ fn shift_left(a: u32, b: u32) -> u32 {
 
 fn shift_right(a: u32, b: u32) -> u32 {
   return select(a >> (b & 31u), 0u, b > 31u);
+}
+
+// Left by less than the width of the dtype, else 0.
+fn int_left(a: i32, b: i32, width: i32) -> i32 {
+  return select(0, a << (u32(b) & 31u), b >= 0 && b < width);
+}
+
+// Right by less than the width of the dtype, else the sign alone.
+fn int_right(a: i32, b: i32, width: i32) -> i32 {
+  return a >> select(31u, u32(b) & 31u, b >= 0 && b < width);
+}
+
+fn wide_left(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+  if (b.y != 0u || b.x > 63u) { return vec2<u32>(); }
+  if (b.x > 31u) { return vec2<u32>(0u, a.x << (b.x - 32u)); }
+  if (b.x == 0u) { return a; }
+  return vec2<u32>(a.x << b.x, (a.y << b.x) | (a.x >> (32u - b.x)));
+}
+
+fn wide_right_u(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+  if (b.y != 0u || b.x > 63u) { return vec2<u32>(); }
+  if (b.x > 31u) { return vec2<u32>(a.y >> (b.x - 32u), 0u); }
+  if (b.x == 0u) { return a; }
+  return vec2<u32>((a.x >> b.x) | (a.y << (32u - b.x)), a.y >> b.x);
+}
+
+fn wide_right(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+  if (!wide_negative(a)) { return wide_right_u(a, b); }
+  return ~wide_right_u(~a, b);
+}
+
+// Quotient and rest, bit by bit; both 0 for b = 0.
+fn wide_divided(a: vec2<u32>, b: vec2<u32>) -> vec4<u32> {
+  if (all(b == vec2<u32>())) { return vec4<u32>(); }
+  if (a.y == 0u && b.y == 0u) { return vec4<u32>(a.x / b.x, 0u, a.x % b.x, 0u); }
+  var q = vec2<u32>();
+  var r = vec2<u32>();
+  for (var k = 0u; k < 64u; k += 1u) {
+    let at = 63u - k;
+    let bit = (select(a.x, a.y, at > 31u) >> (at & 31u)) & 1u;
+    let carry = r.y >> 31u;
+    r = vec2<u32>((r.x << 1u) | bit, (r.y << 1u) | (r.x >> 31u));
+    let goes = carry == 1u || !wide_less_u(r, b);
+    r = select(r, wide_sub(r, b), goes);
+    q = vec2<u32>((q.x << 1u) | select(0u, 1u, goes), (q.y << 1u) | (q.x >> 31u));
+  }
+  return vec4<u32>(q, r);
+}
+
+fn wide_div_u(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+  return wide_divided(a, b).xy;
+}
+
+fn wide_rem_u(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+  return wide_divided(a, b).zw;
+}
+
+// Towards zero.
+fn wide_div(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+  let q = wide_div_u(wide_abs(a), wide_abs(b));
+  return select(q, wide_neg(q), wide_negative(a) != wide_negative(b));
+}
+
+fn wide_rem(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+  let r = wide_rem_u(wide_abs(a), wide_abs(b));
+  return select(r, wide_neg(r), wide_negative(a));
+}
+
+fn wide_mod(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+  let r = wide_rem(a, b);
+  let same = all(r == vec2<u32>()) || wide_negative(r) == wide_negative(b);
+  return select(wide_add(r, b), r, same);
+}
+
+fn wide_pow_u(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+  var y = vec2<u32>(1u, 0u);
+  var x = a;
+  var n = b;
+  while (any(n != vec2<u32>())) {
+    if ((n.x & 1u) == 1u) { y = wide_mul(y, x); }
+    x = wide_mul(x, x);
+    n = vec2<u32>((n.x >> 1u) | (n.y << 31u), n.y >> 1u);
+  }
+  return y;
+}
+
+fn wide_pow(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {
+  if (!wide_negative(b)) { return wide_pow_u(a, b); }
+  let odd = (b.x & 1u) == 1u;
+  if (all(a == vec2<u32>(1u, 0u))) { return a; }
+  if (all(a == vec2<u32>(0xffffffffu, 0xffffffffu))) {
+    return select(vec2<u32>(1u, 0u), a, odd);
+  }
+  return vec2<u32>();
 }
 
 fn wide_add(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {

@@ -33,6 +33,12 @@ pub(crate) fn content_inputs(op: &Op) -> &'static [usize] {
         | Op::Trilu(_)
         | Op::TopK(_)
         | Op::Cumulative(_) => &[1],
+        Op::AffineGrid(_) => &[1],
+        Op::CosineWindow(_) => &[0],
+        Op::DFT(_) | Op::Col2Im(_) => &[1, 2],
+        Op::MaxUnpool(_) => &[2],
+        Op::MelWeightMatrix(_) => &[0, 1, 2, 3, 4],
+        Op::STFT(_) => &[1, 3],
         Op::Slice(_) => &[1, 2, 3, 4],
         Op::Pad(_) => &[1, 3],
         Op::Resize(_) => &[1, 2, 3],
@@ -49,6 +55,27 @@ fn is_shape_like(fact: &Fact) -> bool {
     }
 }
 
+/// Whether a node runs on the host whatever its inputs are: its result's size is their content,
+/// or its values are no tensors, or it draws random numbers in NumPy's order.
+fn stays(op: &Op, facts: &[Option<&Fact>], outputs: &[&Fact]) -> bool {
+    let sized_by_content = matches!(
+        op,
+        Op::Range(_)
+            | Op::CosineWindow(_)
+            | Op::MelWeightMatrix(_)
+            | Op::NonZero(_)
+            | Op::Compress(_)
+            | Op::Unique(_)
+            | Op::NonMaxSuppression(_)
+            | Op::ImageDecoder(_)
+    );
+    let random =
+        matches!(op, Op::Random(_) | Op::Bernoulli(_) | Op::Multinomial(_) | Op::Dropout(_));
+    let structure = matches!(op, Op::Sequence(_) | Op::Optional(_) | Op::Identity(_))
+        && facts.iter().flatten().chain(outputs).any(|f| f.ty.dtype().is_none());
+    sized_by_content || random || structure || matches!(op, Op::Sequence(_) | Op::Optional(_))
+}
+
 /// Where each node runs, in the graph's order, or why it cannot.
 pub(crate) fn sites(graph: &Graph) -> Vec<Result<Site, Reason>> {
     let mut wanted: HashSet<ValueId> = HashSet::new();
@@ -58,14 +85,14 @@ pub(crate) fn sites(graph: &Graph) -> Vec<Result<Site, Reason>> {
         let made = node.outputs.iter().any(|v| wanted.contains(v));
         let like = node.outputs.iter().all(|&v| is_shape_like(graph.fact(v)));
         let reads_shapes = matches!(node.op, Op::Shape(_) | Op::Size(_));
+        let inputs: Vec<Option<&Fact>> =
+            node.inputs.iter().map(|v| v.map(|v| graph.fact(v))).collect();
+        let outputs: Vec<&Fact> = node.outputs.iter().map(|&v| graph.fact(v)).collect();
         let site = if node.op.is_control() {
             Err(rinfer_graph::unsupported!("{} is run by the session", node.op.name()))
-        } else if reads_shapes || (made && like) || matches!(node.op, Op::Range(_)) {
+        } else if reads_shapes || (made && like) || stays(&node.op, &inputs, &outputs) {
             Ok(Site::Host)
         } else {
-            let inputs: Vec<Option<&Fact>> =
-                node.inputs.iter().map(|v| v.map(|v| graph.fact(v))).collect();
-            let outputs: Vec<&Fact> = node.outputs.iter().map(|&v| graph.fact(v)).collect();
             ops::supports(&node.op, &inputs, &outputs).map(|()| Site::Gpu)
         };
         let content = content_inputs(&node.op).iter().filter_map(|&i| *node.inputs.get(i)?);

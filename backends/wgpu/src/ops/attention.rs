@@ -2,7 +2,7 @@
 //!
 //! Scores are kept whole, [b, h, q, k]; keys and values of the past are read where they lie.
 
-use rinfer_graph::ops::{Attention, AttentionSizes, mask_strides};
+use rinfer_graph::ops::{Attention, AttentionSizes, Scores, mask_strides};
 use rinfer_graph::{DType, Fact, Reason, unsupported};
 
 use super::functions::literal;
@@ -25,7 +25,7 @@ pub(super) fn compile(op: &Attention, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     if cx.wants(2) {
         kernel.push(joined(cx, &s, 2)?);
     }
-    kernel.push(scores(op, cx, &s, raw)?);
+    kernel.push(scores(op, cx, &s, (raw, DType::F32), Scores::Biased)?);
     kernel.push(softmax_rows(
         cx,
         (DType::F32, raw),
@@ -33,6 +33,9 @@ pub(super) fn compile(op: &Attention, cx: &Cx<'_>) -> Result<Kernel, Reason> {
         "select(exp(x) / sum, 0.0, masked)",
         [rows, keys, 1],
     )?);
+    if cx.wants(3) {
+        shown(op, cx, &s, weights.bind, &mut kernel)?;
+    }
     let target = Target::new(&mut kernel, cx, 0)?;
     kernel.push(means(cx, &s, weights.bind, &target)?);
     target.finish(&mut kernel, cx)?;
@@ -75,8 +78,36 @@ fn place(
     Ok(())
 }
 
-/// scale · Q·Kᵀ, capped, masked.
-fn scores(op: &Attention, cx: &Cx<'_>, s: &AttentionSizes, to: Bind) -> Result<Launch, Reason> {
+/// Output 3: the scores at the stage that is asked for.
+fn shown(
+    op: &Attention,
+    cx: &Cx<'_>,
+    s: &AttentionSizes,
+    weights: Bind,
+    kernel: &mut Kernel,
+) -> Result<(), Reason> {
+    if op.scores == Scores::Softmax {
+        let mut shader = Shader::new("");
+        shader.read("x", DType::F32, weights)?;
+        shader.write("y", cx.out_dtype(3)?, Bind::Output(3))?;
+        shader.code("fn value(i: u32) -> f32 { return x_at(i); }");
+        let n = s.batch * s.q_heads * s.queries * s.keys();
+        kernel.push(shader.elements(n, cx.traits.max_groups)?);
+        return Ok(());
+    }
+    let target = Target::new(kernel, cx, 3)?;
+    kernel.push(scores(op, cx, s, (target.bind, target.dtype), op.scores)?);
+    target.finish(kernel, cx)
+}
+
+/// scale · Q·Kᵀ, up to this stage: capped, masked.
+fn scores(
+    op: &Attention,
+    cx: &Cx<'_>,
+    s: &AttentionSizes,
+    (to, dtype): (Bind, DType),
+    stage: Scores,
+) -> Result<Launch, Reason> {
     let mut shader = Shader::new("");
     shader.read("q", cx.dtype(0)?, Bind::Input(0))?;
     place(&mut shader, "q_place", s.side_by_side, [s.q_heads, s.queries, s.head])?;
@@ -93,15 +124,17 @@ fn b_load(b: u32, k: u32, n: u32) -> f32 {
 }",
     );
     let mut text = "  var s = v * p.scale;\n".to_string();
-    if op.softcap > 0.0 {
+    if op.softcap > 0.0 && stage != Scores::Raw {
         let cap = literal(op.softcap);
         text.push_str(&format!("  s = {cap} * tanh_f(s / {cap});\n"));
     }
-    mask(op, cx, s, &mut shader, &mut text)?;
+    if stage == Scores::Biased {
+        mask(op, cx, s, &mut shader, &mut text)?;
+    }
     shader.code(&format!(
         "fn finish(v: f32, b: u32, m: u32, n: u32) -> f32 {{\n{text}  return s;\n}}"
     ));
-    shader.write("y", DType::F32, to)?;
+    shader.write("y", dtype, to)?;
     let sizes = Sizes { batch: s.batch * s.q_heads, m: s.queries, n: s.keys(), k: s.head };
     gemm::launch(cx, shader, sizes, Class::Float)
 }
@@ -208,11 +241,7 @@ fn joined(cx: &Cx<'_>, s: &AttentionSizes, i: usize) -> Result<Launch, Reason> {
 }
 
 /// Whether this attention runs on the GPU.
-pub(super) fn supports(
-    op: &Attention,
-    inputs: &[Option<&Fact>],
-    outputs: usize,
-) -> Result<(), Reason> {
+pub(super) fn supports(op: &Attention, inputs: &[Option<&Fact>]) -> Result<(), Reason> {
     let dtypes = inputs.iter().flatten().map(|f| f.dtype()).collect::<Result<Vec<_>, _>>()?;
     if inputs.iter().skip(7).any(Option::is_some) {
         return Err(unsupported!("attention with positions or sinks on the GPU"));
@@ -220,9 +249,6 @@ pub(super) fn supports(
     let float = |d: &DType| Class::of(*d) == Ok(Class::Float);
     if !dtypes[..3].iter().all(float) {
         return Err(unsupported!("attention over {} on the GPU", dtypes[0]));
-    }
-    if outputs > 3 {
-        return Err(unsupported!("attention that shows its scores ({:?}) on the GPU", op.scores));
     }
     match op.softmax_precision {
         None | Some(DType::F32 | DType::F16 | DType::BF16) => Ok(()),

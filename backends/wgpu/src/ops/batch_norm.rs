@@ -1,7 +1,7 @@
 //! BatchNormalization, and LRN: one lane makes one element.
 
+use rinfer_graph::Reason;
 use rinfer_graph::ops::{BatchNormalization, Lrn};
-use rinfer_graph::{Reason, unsupported};
 
 use crate::index::{Axes, count};
 use crate::kernel::{Cx, Kernel};
@@ -9,8 +9,8 @@ use crate::shader::{Bind, Class, Shader};
 
 /// y = (x - mean) / √(var + epsilon) · scale + b
 pub(super) fn batch_norm(op: &BatchNormalization, cx: &Cx<'_>) -> Result<Kernel, Reason> {
-    if op.training.is_some() {
-        return Err(unsupported!("BatchNormalization in training on the GPU"));
+    if let Some(momentum) = op.training {
+        return super::statistics::batch_norm(op.epsilon, momentum, cx);
     }
     let sizes = cx.sizes(0)?;
     let (dtype, to) = (cx.dtype(0)?, cx.out_dtype(0)?);

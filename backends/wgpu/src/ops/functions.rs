@@ -187,6 +187,10 @@ pub(super) fn binary(f: BinaryFn, class: Class, dtype: DType, a: &str, b: &str) 
         (Class::Int | Class::Uint, BitwiseXor) => infix("^"),
         (Class::Uint, BitShift { left: true }) => call("shift_left"),
         (Class::Uint, BitShift { left: false }) => call("shift_right"),
+        (Class::Int, BitShift { left }) => {
+            let name = if left { "int_left" } else { "int_right" };
+            Some(format!("{name}({a}, {b}, {})", dtype.bits()))
+        }
         _ => None,
     }
 }
@@ -194,6 +198,7 @@ pub(super) fn binary(f: BinaryFn, class: Class, dtype: DType, a: &str, b: &str) 
 fn wide(f: BinaryFn, unsigned: bool, a: &str, b: &str) -> Option<String> {
     use BinaryFn::*;
     let less = if unsigned { "wide_less_u" } else { "wide_less" };
+    let sign = if unsigned { "_u" } else { "" };
     Some(match f {
         Add => format!("wide_add({a}, {b})"),
         Sub => format!("wide_sub({a}, {b})"),
@@ -208,8 +213,38 @@ fn wide(f: BinaryFn, unsigned: bool, a: &str, b: &str) -> Option<String> {
         BitwiseAnd => format!("({a} & {b})"),
         BitwiseOr => format!("({a} | {b})"),
         BitwiseXor => format!("({a} ^ {b})"),
+        BitShift { left: true } => format!("wide_left({a}, {b})"),
+        BitShift { left: false } => format!("wide_right{sign}({a}, {b})"),
+        Div => format!("wide_div{sign}({a}, {b})"),
+        Mod { fmod: false } if !unsigned => format!("wide_mod({a}, {b})"),
+        Mod { .. } => format!("wide_rem{sign}({a}, {b})"),
+        Pow => format!("wide_pow{sign}({a}, {b})"),
+        PRelu if unsigned => a.to_string(),
+        PRelu => format!("select({a}, wide_mul({a}, {b}), wide_negative({a}))"),
         _ => return None,
     })
+}
+
+/// a to the power of b, which is of another dtype: integers to integers wrap, all else is computed
+/// in floats.
+pub(super) fn mixed_power(from: DType, by: DType, a: &str, b: &str) -> Option<String> {
+    let (class, exponent) = (Class::of(from).ok()?, Class::of(by).ok()?);
+    match (class, exponent) {
+        (_, Class::Truth) | (Class::Truth, _) => None,
+        (Class::Float, _) => Some(format!("pow_f({a}, {})", cast(by, DType::F32, b)?)),
+        (_, Class::Float) => {
+            let power = format!("pow_f({}, {b})", cast(from, DType::F32, a)?);
+            // Through i64, whose low bits are kept.
+            let wide = format!("wide_from_float({power})");
+            if class == Class::Wide { Some(wide) } else { cast(DType::I64, from, &wide) }
+        }
+        _ => {
+            let (a, b) = (cast(from, DType::I64, a)?, cast(by, DType::I64, b)?);
+            let unsigned = if by == DType::U64 { "_u" } else { "" };
+            let power = format!("wide_pow{unsigned}({a}, {b})");
+            if class == Class::Wide { Some(power) } else { cast(DType::I64, from, &power) }
+        }
+    }
 }
 
 /// A value of one class in another, as Cast does it; `to` may be narrower than its class.
@@ -259,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_division_is_refused() {
-        assert_eq!(binary(BinaryFn::Div, Class::Wide, DType::I64, "a", "b"), None);
+    fn what_is_no_number_is_not_divided() {
+        assert_eq!(binary(BinaryFn::Div, Class::Truth, DType::Bool, "a", "b"), None);
     }
 }

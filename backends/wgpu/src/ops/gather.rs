@@ -105,13 +105,17 @@ pub(super) fn one_hot(axis: rinfer_graph::ops::Axis, cx: &Cx<'_>) -> Result<Kern
     shader.write("y", dtype, Bind::Output(0))?;
     shader.u32("depth", out[axis])?;
     shader.u32("inner", count(&out[axis + 1..]))?;
-    let place = if index == DType::I64 { "place_wide" } else { "place_int" };
+    let place = match Class::of(index)? {
+        Class::Wide => "indices_at(at)",
+        Class::Float => "wide_from_float(indices_at(at))",
+        Class::Int => "wide_from_i(indices_at(at))",
+        _ => "vec2<u32>(indices_at(at), 0u)",
+    };
     shader.code(&format!(
         "fn value(i: u32) -> {ty} {{
-  let b = i % p.inner;
   let k = i / p.inner % p.depth;
-  let a = i / p.inner / p.depth;
-  if ({place}(indices_at(a * p.inner + b), p.depth) == k) {{ return values_at(1u); }}
+  let at = i / p.inner / p.depth * p.inner + i % p.inner;
+  if (place_wide({place}, p.depth) == k) {{ return values_at(1u); }}
   return values_at(0u);
 }}"
     ));

@@ -106,9 +106,16 @@ fn requantize(
         let line = if one { "0u" } else { lines[k.min(2)] };
         text.push_str(&format!("  let {name}_here = f32({name}_at({line}));\n"));
     }
+    // Scales are multiplied in their own dtype.
+    let rounded = match cx.dtype(inputs[0])? {
+        DType::F16 => "rounded_half",
+        DType::BF16 => "rounded_bfloat",
+        _ => "",
+    };
     shader.code(&format!(
         "fn finish(v: i32, b: u32, m: u32, n: u32) -> i32 {{
-{text}  let scale = quotient(a_scale_here * b_scale_here, y_scale_here);
+{text}  let product = {rounded}(a_scale_here * b_scale_here);
+  let scale = {rounded}(quotient(product, y_scale_here));
   let q = round(f32({sum}) * scale) + y_zero_here;
   return i32(clamp(q, {lo}, {hi}));
 }}"
@@ -167,7 +174,7 @@ fn b_load(b: u32, k: u32, n: u32) -> i32 {{\n{}}}",
 /// Whether products of these codes run on the GPU.
 pub(super) fn supports(dtypes: &[DType], to: DType) -> Result<(), Reason> {
     let codes = |d: DType| matches!(d, DType::U8 | DType::I8);
-    let scales = |d: DType| matches!(d, DType::F32 | DType::I32);
+    let scales = |d: DType| matches!(d, DType::F32 | DType::F16 | DType::BF16 | DType::I32);
     match dtypes.iter().all(|&d| codes(d) || scales(d)) && (codes(to) || to == DType::I32) {
         true => Ok(()),
         false => Err(unsupported!("products of {dtypes:?} on the GPU")),

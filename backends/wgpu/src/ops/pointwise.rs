@@ -5,7 +5,7 @@
 use rinfer_graph::ops::{Operand, Pointwise, Step};
 use rinfer_graph::{DType, Op, Reason, unsupported};
 
-use super::functions::{binary, cast, clip, literal, unary};
+use super::functions::{binary, cast, clip, literal, mixed_power, unary};
 use crate::index::{Axes, broadcast, count};
 use crate::kernel::{Cx, Kernel};
 use crate::shader::{Bind, Class, Launch, Shader};
@@ -29,9 +29,7 @@ fn step(op: &Op, dtypes: &[DType], classes: &[Class], x: &[String]) -> Expr {
         Op::Unary(f) => unary(f.0, *classes.first()?, dtypes[0], &x[0]),
         Op::Binary(f) if dtypes.get(1)? != &dtypes[0] => {
             // Only Pow mixes dtypes.
-            let b = cast(dtypes[1], dtypes[0], &x[1])?;
-            let exact = classes[0] == classes[1] && classes[0] != Class::Wide;
-            exact.then(|| binary(f.0, classes[0], dtypes[0], &x[0], &b))?
+            mixed_power(dtypes[0], dtypes[1], &x[0], &x[1])
         }
         Op::Binary(f) => binary(f.0, classes[0], dtypes[0], &x[0], &x[1]),
         Op::Where(_) => Some(format!("select({}, {}, {})", x.get(2)?, x[1], x[0])),

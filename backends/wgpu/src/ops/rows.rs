@@ -72,7 +72,12 @@ impl Target {
 }
 
 /// Ends a row kernel: `rows` rows of `n` elements.
-fn launch(cx: &Cx<'_>, mut shader: Shader, rows: usize, n: usize) -> Result<Launch, Reason> {
+pub(super) fn launch(
+    cx: &Cx<'_>,
+    mut shader: Shader,
+    rows: usize,
+    n: usize,
+) -> Result<Launch, Reason> {
     shader.u32("rows", rows)?;
     let group = cx.traits.barriers && n >= LANES && rows < (1 << 20);
     let groups = if group {
@@ -94,23 +99,23 @@ pub(super) fn lanes(cx: &Cx<'_>, mut shader: Shader, rows: usize) -> Result<Laun
 }
 
 /// Sums and maxima of floats.
-const FLOATS: &str = "alias T = f32;
+pub(super) const FLOATS: &str = "alias T = f32;
 fn combine(a: T, b: T) -> T { return a + b; }
 fn larger(a: T, b: T) -> T { return max_f(a, b); }";
 
 /// Softmax, LogSoftmax, Hardmax.
 pub(super) fn softmax(op: &Softmax, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let result = match op.kind {
+        SoftmaxKind::Softmax => "exp(x) / sum",
+        SoftmaxKind::LogSoftmax => "x - log(sum)",
+        SoftmaxKind::Hardmax => return super::statistics::hardmax(op, cx),
+    };
     let sizes = cx.sizes(0)?;
     let axis = op.axis.resolve(sizes.len())?;
     let (n, inner) = (sizes[axis], count(&sizes[axis + 1..]));
     let mut kernel = Kernel::default();
     let target = Target::new(&mut kernel, cx, 0)?;
     let rows = count(&sizes[..axis]) * inner;
-    let result = match op.kind {
-        SoftmaxKind::Softmax => "exp(x) / sum",
-        SoftmaxKind::LogSoftmax => "x - log(sum)",
-        SoftmaxKind::Hardmax => return Err(unsupported!("Hardmax on the GPU is not supported")),
-    };
     let from = (cx.dtype(0)?, Bind::Input(0));
     let launch = softmax_rows(cx, from, &target, result, [rows, n, inner])?;
     kernel.push(launch);

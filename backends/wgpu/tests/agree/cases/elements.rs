@@ -104,6 +104,7 @@ pub fn binary(cases: &mut Vec<Case>) {
         cases.push(case(Binary(f), &[a, b]));
     }
     cases.push(case(Binary(Div), &[f32s(&[4, 1, 3]), f32s(&[5, 1])]));
+    whole_numbers(cases);
     cases.push(case(Binary(PRelu), &[f32s(&[2, 3, 4]), f32s(&[3, 1])]));
     let base: Vec<f32> = (0..12).map(|i| i as f32 * 0.5 - 2.0).collect();
     for e in [2.0, 3.0, 0.0, -1.0] {
@@ -125,6 +126,39 @@ pub fn binary(cases: &mut Vec<Case>) {
     }
     let bounds = [f32s(&[3, 5]), Tensor::scalar(-0.5f32), Tensor::scalar(0.7f32)];
     cases.push(case(Clip, &bounds));
+}
+
+/// Division, rests, powers and shifts of whole numbers.
+fn whole_numbers(cases: &mut Vec<Case>) {
+    use BinaryFn::*;
+    let wide = [9i64, -9, i64::MIN, i64::MAX, 1 << 40, -(1 << 33), 5, 0, 7];
+    let by = [4i64, 4, 3, -(1 << 35), 77, 1 << 20, -5, 9, i64::MAX];
+    let unsigned = |x: &[i64]| Tensor::vector(&x.iter().map(|&x| x as u64).collect::<Vec<_>>());
+    for f in [Div, Mod { fmod: false }, Mod { fmod: true }, Pow] {
+        cases.push(case(Binary(f), &[ints(&wide), ints(&by)]));
+        if f != (Mod { fmod: true }) {
+            cases.push(case(Binary(f), &[unsigned(&wide), unsigned(&by)]));
+        }
+    }
+    let shifts = [0i64, 1, 31, 32, 33, 63, 64, -1, 7];
+    for left in [true, false] {
+        let f = BitShift { left };
+        cases.push(case(Binary(f), &[ints(&wide), ints(&shifts)]));
+        cases.push(case(Binary(f), &[unsigned(&wide), unsigned(&shifts)]));
+        let narrow = |x: &[i64]| Tensor::vector(&x.iter().map(|&x| x as i32).collect::<Vec<_>>());
+        cases.push(case(Binary(f), &[narrow(&wide), narrow(&shifts)]));
+        let bytes = |x: &[i64]| Tensor::vector(&x.iter().map(|&x| x as i8).collect::<Vec<_>>());
+        cases.push(case(Binary(f), &[bytes(&wide), bytes(&shifts)]));
+    }
+    let base = Tensor::vector(&[2f32, -3.0, 0.5]);
+    cases.push(case(Binary(Pow), &[base.clone(), ints(&[3, 2, -2])]).within(1e-5));
+    cases.push(case(Binary(Pow), &[ints(&[3, -2, 7]), base]));
+    cases.push(case(Binary(Pow), &[Tensor::vector(&[3i32, -2, 7]), ints(&[2, 5, 3])]));
+    let a = [5.5f32, -5.5, 1e30, -0.0, 7.0, f32::INFINITY, 3.0, 1.0];
+    let b = [2.0f32, 2.0, 3.0, -2.0, -2.0, 2.0, f32::INFINITY, f32::NEG_INFINITY];
+    for fmod in [true, false] {
+        cases.push(case(Binary(Mod { fmod }), &[Tensor::vector(&a), Tensor::vector(&b)]));
+    }
 }
 
 pub fn programs(cases: &mut Vec<Case>) {

@@ -3,6 +3,7 @@
 mod elements;
 mod moves;
 mod networks;
+mod pictures;
 mod products;
 
 use half::{bf16, f16};
@@ -130,6 +131,12 @@ pub fn all() -> Vec<Case> {
     networks::codes(&mut cases);
     networks::sequences(&mut cases);
     networks::networks(&mut cases);
+    pictures::pictures(&mut cases);
+    pictures::spectra(&mut cases);
+    pictures::streams(&mut cases);
+    pictures::statistics(&mut cases);
+    pictures::picks(&mut cases);
+    pictures::scatters(&mut cases);
     cases
 }
 
