@@ -73,7 +73,8 @@ pub(crate) struct Step {
 /// A launch and the buffers that it is bound to.
 pub(crate) struct Bound {
     pub launch: Launch,
-    pub sources: Vec<(Source, usize)>,
+    /// Each with its first byte and its bytes.
+    pub sources: Vec<(Source, usize, usize)>,
 }
 
 /// What the program does from one node up to another, for given shapes.
@@ -357,11 +358,7 @@ impl<'a> Planner<'a> {
         self.plan.fixed.extend(kernel.tables);
         for mut launch in kernel.launches {
             launch.numbered(self.plan.steps.len() as u32 + 1);
-            let (buffers, most) = (launch.binds.len(), self.traits.max_buffers);
-            if buffers > most {
-                return Err(unsupported!("{buffers} buffers, a kernel of this GPU sees {most}"));
-            }
-            let mut sources = Vec::with_capacity(buffers);
+            let mut whole = Vec::with_capacity(launch.binds.len());
             for &(bind, _) in &launch.binds {
                 let of = |l: Local| self.on_gpu[l].ok_or_else(|| invalid!("a value is not there"));
                 let bytes = |f: Option<&Fact>| f.and_then(bytes_of).unwrap_or(0);
@@ -375,22 +372,43 @@ impl<'a> Planner<'a> {
                     Bind::Table(i) => (Source::Fixed(tables + i), sizes[i]),
                     Bind::Faults => (Source::Faults, 4),
                 };
-                self.check_size(size)?;
-                sources.push((source, padded(size)));
+                whole.push((source, size));
             }
+            let sources = self.spread(&mut launch, &whole)?;
             self.plan.launches.push(Bound { launch, sources });
         }
         scratch.into_iter().for_each(|slot| self.slots.leave(slot));
         Ok(())
     }
 
-    fn check_size(&self, bytes: usize) -> Result<(), Reason> {
-        if bytes as u64 <= self.traits.max_binding {
-            return Ok(());
+    /// Binds a launch's buffers, those in parts that are larger than what a kernel sees at once.
+    fn spread(
+        &self,
+        launch: &mut Launch,
+        whole: &[(Source, usize)],
+    ) -> Result<Vec<(Source, usize, usize)>, Reason> {
+        let binding = usize::try_from(self.traits.max_binding).unwrap_or(usize::MAX);
+        let sizes: Vec<usize> = whole.iter().map(|&(_, size)| size).collect();
+        launch.spread(&sizes, binding)?;
+        let (buffers, most) = (launch.binds.len(), self.traits.max_buffers);
+        if buffers > most {
+            let text =
+                format!("{buffers} buffers or parts of them, a kernel of this GPU sees {most}");
+            return Err(Reason::new(Kind::Limit, text));
         }
-        let most = self.traits.max_binding;
-        let text = format!("a tensor of {bytes} bytes, kernels of this GPU see {most} at once");
-        Err(Reason::new(Kind::Limit, text))
+        let mut sources = Vec::with_capacity(buffers);
+        let mut k = 0;
+        for (i, &offset) in launch.offsets.iter().enumerate() {
+            // Parts of one buffer follow each other.
+            if i > 0 && offset == 0 {
+                k += 1;
+            }
+            let (source, size) = whole[k];
+            let next = launch.offsets.get(i + 1).copied().filter(|&next| next > 0);
+            let end = next.unwrap_or(padded(size));
+            sources.push((source, offset, end - offset));
+        }
+        Ok(sources)
     }
 
     /// Brings a value to the GPU, unless it is there.

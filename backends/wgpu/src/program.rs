@@ -7,7 +7,7 @@ use rinfer_graph::backend::{Backend, Held, Memory, NodeError, OnDevice, Program,
 use rinfer_graph::shape::Sizes;
 use rinfer_graph::{Fact, Graph, Kind, Node, NodeId, Reason, Type, Value, invalid};
 
-use crate::device::Gpu;
+use crate::device::{Gpu, Traits};
 use crate::nodes::{Local, Nodes};
 use crate::plan::{Plan, Planner};
 use crate::resident::Resident;
@@ -22,12 +22,21 @@ pub type Host =
 pub struct GpuBackend {
     gpu: Arc<Gpu>,
     host: Host,
+    traits: Traits,
 }
 
 impl GpuBackend {
     /// On this GPU; `host` runs what shapes are computed by.
     pub fn new(gpu: Arc<Gpu>, host: Host) -> GpuBackend {
-        GpuBackend { gpu, host }
+        let traits = gpu.traits.clone();
+        GpuBackend { gpu, host, traits }
+    }
+
+    /// The same, for kernels that see at most this many bytes of a buffer at once: what is larger
+    /// is bound in parts, as a GPU's own limit asks for.
+    pub fn binding_at_most(mut self, bytes: u64) -> GpuBackend {
+        self.traits.max_binding = self.traits.max_binding.min(bytes);
+        self
     }
 }
 
@@ -54,7 +63,8 @@ impl Backend for GpuBackend {
             }
         }
         let (gpu, host) = (self.gpu.clone(), self.host.clone());
-        Ok(Box::new(GpuProgram { nodes, gpu, host, plans: Mutex::default() }))
+        let traits = self.traits.clone();
+        Ok(Box::new(GpuProgram { nodes, gpu, host, traits, plans: Mutex::default() }))
     }
 }
 
@@ -74,6 +84,7 @@ struct GpuProgram {
     nodes: Nodes,
     gpu: Arc<Gpu>,
     host: Host,
+    traits: Traits,
     plans: Mutex<Plans>,
 }
 
@@ -129,7 +140,7 @@ impl GpuProgram {
         facts: Vec<Option<Fact>>,
         content: &dyn Fn(Local) -> Option<Value>,
     ) -> Result<Plan, NodeError> {
-        Planner::new(&self.nodes, &self.gpu.traits, &self.host, start, facts).run(content)
+        Planner::new(&self.nodes, &self.traits, &self.host, start, facts).run(content)
     }
 
     fn plan(&self, start: usize, env: &Env, here: &Here) -> Result<Arc<Ready>, NodeError> {

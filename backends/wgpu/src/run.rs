@@ -50,7 +50,7 @@ impl Ready {
         for bound in &plan.launches {
             let layout = gpu.layout(bound.launch.binds.iter().map(|(_, w)| *w).collect())?;
             pipelines.push((gpu.pipeline(&bound.launch.source, &layout)?, layout));
-            let of = |(source, _): &(Source, usize)| match source {
+            let of = |(source, ..): &(Source, usize, usize)| match source {
                 Source::Weight(l) => nodes.weight(gpu, *l).map(Some),
                 _ => Ok(None),
             };
@@ -104,8 +104,8 @@ impl Ready {
                 }
             };
             let mut entries = Vec::with_capacity(bound.sources.len() + 1);
-            for (k, (_, size)) in bound.sources.iter().enumerate() {
-                entries.push(entry(k, buffer(k)?, 0, *size));
+            for (k, &(_, offset, size)) in bound.sources.iter().enumerate() {
+                entries.push(entry(k, buffer(k)?, offset, size));
             }
             let bytes = bound.launch.params.len() * 4;
             entries.push(entry(entries.len(), &self.numbers, at, bytes.next_multiple_of(16)));

@@ -5,6 +5,9 @@
 //! the one that is written, `y_bits(v)` gives the bits of an element; `p.n` is the number `n`. A
 //! file that defines `value(i)`, one element of the result, needs no more: [`Shader::elements`]
 //! adds what writes all of them, in words of four bytes.
+//!
+//! Below that stand `x_word(i)` and `y_put(i, v)`, which reach single words. A buffer that is
+//! larger than what a kernel may see at once is bound in parts, and only these two know of it.
 
 use std::fmt::Write;
 
@@ -77,6 +80,22 @@ pub(crate) enum Bind {
     Faults,
 }
 
+/// How a kernel reaches a buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+    Atomic,
+}
+
+/// A buffer of a kernel.
+#[derive(Clone, Debug)]
+struct Buffer {
+    name: String,
+    element: &'static str,
+    access: Access,
+}
+
 /// One kernel with what it runs on.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
@@ -85,13 +104,44 @@ pub(crate) struct Launch {
     /// Buffers in the order of their bindings, and whether they are written; after them come the
     /// numbers.
     pub binds: Vec<(Bind, bool)>,
+    /// The byte at which each of them begins.
+    pub offsets: Vec<usize>,
     /// The numbers.
     pub params: Vec<u32>,
     /// Workgroups.
     pub grid: [u32; 3],
+    buffers: Vec<Buffer>,
+    body: String,
 }
 
+/// What parts of a buffer begin at multiples of, on any GPU.
+const PART: usize = 256;
+
 impl Launch {
+    /// Binds buffers in parts that hold more than `most` bytes; `sizes` are those of all buffers.
+    pub fn spread(&mut self, sizes: &[usize], most: usize) -> Result<(), Reason> {
+        let part = most / PART * PART;
+        if sizes.iter().all(|&bytes| bytes <= most) || part == 0 {
+            return Ok(());
+        }
+        let parts: Vec<usize> =
+            sizes.iter().map(|&n| if n <= most { 1 } else { n.div_ceil(part) }).collect();
+        for (k, buffer) in self.buffers.iter().enumerate().filter(|(k, _)| parts[*k] > 1) {
+            let name = &buffer.name;
+            if buffer.access == Access::Atomic || self.body.contains(&format!("{name}[")) {
+                let bytes = sizes[k];
+                let text = format!("a tensor of {bytes} bytes, this kernel sees {most} at once");
+                return Err(Reason::new(Kind::Limit, text));
+            }
+        }
+        self.source = source(&self.buffers, &parts, part / 4, &self.body);
+        let each = |k: usize| (0..parts[k]).map(move |i| (k, i * part));
+        let all: Vec<(usize, usize)> = (0..parts.len()).flat_map(each).collect();
+        self.binds = all.iter().map(|&(k, _)| self.binds[k]).collect();
+        self.offsets = all.iter().map(|&(_, at)| at).collect();
+        Ok(())
+    }
+
     /// Says which node it belongs to, for its faults.
     pub fn numbered(&mut self, node: u32) {
         if self.binds.iter().any(|(bind, _)| *bind == Bind::Faults) {
@@ -106,7 +156,7 @@ pub(crate) const LANES: usize = 64;
 
 /// A kernel being written.
 pub(crate) struct Shader {
-    buffers: String,
+    buffers: Vec<Buffer>,
     functions: String,
     fields: String,
     params: Vec<u32>,
@@ -118,7 +168,7 @@ impl Shader {
     /// From the text of a WGSL file.
     pub fn new(file: &str) -> Shader {
         Shader {
-            buffers: String::new(),
+            buffers: Vec::new(),
             functions: file.to_string(),
             fields: String::new(),
             params: Vec::new(),
@@ -127,51 +177,34 @@ impl Shader {
         }
     }
 
+    fn buffer(&mut self, name: &str, element: &'static str, access: Access, bind: Bind) {
+        self.buffers.push(Buffer { name: name.into(), element, access });
+        self.binds.push((bind, access != Access::Read));
+    }
+
     /// A buffer that is read: `NAME_at(i)`.
     pub fn read(&mut self, name: &str, dtype: DType, bind: Bind) -> Result<(), Reason> {
-        let binding = self.binds.len();
-        let element = words(dtype);
-        let _ = writeln!(
-            self.buffers,
-            "@group(0) @binding({binding}) var<storage, read> {name}: array<{element}>;"
-        );
         let _ = writeln!(self.functions, "{}", reader(name, dtype)?);
-        self.binds.push((bind, false));
+        self.buffer(name, words(dtype), Access::Read, bind);
         Ok(())
     }
 
     /// The buffer that is written.
     pub fn write(&mut self, name: &str, dtype: DType, bind: Bind) -> Result<(), Reason> {
-        let binding = self.binds.len();
-        let element = words(dtype);
-        let _ = writeln!(
-            self.buffers,
-            "@group(0) @binding({binding}) var<storage, read_write> {name}: array<{element}>;"
-        );
         let _ = writeln!(self.functions, "{}", bits(name, dtype)?);
-        self.binds.push((bind, true));
+        self.buffer(name, words(dtype), Access::Write, bind);
         self.written = Some(dtype);
         Ok(())
     }
 
     /// A buffer of counters that all lanes may change: `NAME[i]` is an `atomic<u32>`.
     pub fn atomics(&mut self, name: &str, bind: Bind) {
-        let binding = self.binds.len();
-        let _ = writeln!(
-            self.buffers,
-            "@group(0) @binding({binding}) var<storage, read_write> {name}: array<atomic<u32>>;"
-        );
-        self.binds.push((bind, true));
+        self.buffer(name, "atomic<u32>", Access::Atomic, bind);
     }
 
     /// Lets the kernel say `fault()`: the run then ends with an error at this node.
     pub fn faults(&mut self) {
-        let binding = self.binds.len();
-        let _ = writeln!(
-            self.buffers,
-            "@group(0) @binding({binding}) var<storage, read_write> faults: array<atomic<u32>>;"
-        );
-        self.binds.push((Bind::Faults, true));
+        self.buffer("faults", "atomic<u32>", Access::Atomic, Bind::Faults);
         self.number("node", "u32", 0);
         self.code("fn fault() { atomicMax(&faults[0], p.node); }");
     }
@@ -228,15 +261,17 @@ impl Shader {
         if self.params.is_empty() {
             self.number("none", "u32", 0);
         }
-        let mut source = format!(
-            "{}@group(0) @binding({}) var<uniform> p: Params;\nstruct Params {{\n{}}}\n",
-            self.buffers,
-            self.binds.len(),
-            self.fields
-        );
-        source.push_str(&self.functions);
-        source.push_str(&library(&source));
-        Launch { source, binds: self.binds, params: self.params, grid }
+        let body = format!("struct Params {{\n{}}}\n{}", self.fields, self.functions);
+        let source = source(&self.buffers, &vec![1; self.buffers.len()], 0, &body);
+        Launch {
+            source,
+            offsets: vec![0; self.binds.len()],
+            binds: self.binds,
+            params: self.params,
+            grid,
+            buffers: self.buffers,
+            body,
+        }
     }
 
     /// A kernel whose file defines `value(i)`, for `n` elements.
@@ -255,15 +290,15 @@ impl Shader {
   for (var k = 0u; k < 4u; k += 1u) {
     if (4u * w + k < p.elements) { word |= y_bits(value(4u * w + k)) << (8u * k); }
   }
-  y[w] = word;"
+  y_put(w, word);"
             }
             2 => {
                 "  var word = y_bits(value(2u * w));
   if (2u * w + 1u < p.elements) { word |= y_bits(value(2u * w + 1u)) << 16u; }
-  y[w] = word;"
+  y_put(w, word);"
             }
-            8 => "  let v = value(w);\n  y[2u * w] = v.x;\n  y[2u * w + 1u] = v.y;",
-            _ => "  y[w] = value(w);",
+            8 => "  let v = value(w);\n  y_put(2u * w, v.x);\n  y_put(2u * w + 1u, v.y);",
+            _ => "  y_put(w, value(w));",
         };
         let _ = write!(
             self.functions,
@@ -303,10 +338,10 @@ fn words(dtype: DType) -> &'static str {
 /// The function that reads an element.
 fn reader(name: &str, dtype: DType) -> Result<String, Reason> {
     let ty = Class::of(dtype)?.wgsl();
-    let half = format!("(({name}[i >> 1u] >> ((i & 1u) * 16u)) & 0xffffu)");
-    let byte = format!("(({name}[i >> 2u] >> ((i & 3u) * 8u)) & 0xffu)");
+    let half = format!("(({name}_word(i >> 1u) >> ((i & 1u) * 16u)) & 0xffffu)");
+    let byte = format!("(({name}_word(i >> 2u) >> ((i & 3u) * 8u)) & 0xffu)");
     let body = match dtype {
-        DType::F32 | DType::I32 | DType::U32 => format!("{name}[i]"),
+        DType::F32 | DType::I32 | DType::U32 => format!("{name}_word(i)"),
         DType::F16 => format!("unpack2x16float({half}).x"),
         DType::BF16 => format!("bitcast<f32>({half} << 16u)"),
         DType::U16 => half,
@@ -314,7 +349,7 @@ fn reader(name: &str, dtype: DType) -> Result<String, Reason> {
         DType::U8 => byte,
         DType::I8 => format!("(bitcast<i32>({byte} << 24u) >> 24u)"),
         DType::Bool => format!("({byte} != 0u)"),
-        _ => format!("vec2<u32>({name}[2u * i], {name}[2u * i + 1u])"),
+        _ => format!("vec2<u32>({name}_word(2u * i), {name}_word(2u * i + 1u))"),
     };
     Ok(format!("fn {name}_at(i: u32) -> {ty} {{ return {body}; }}"))
 }
@@ -333,6 +368,46 @@ fn bits(name: &str, dtype: DType) -> Result<String, Reason> {
         _ => return Ok(String::new()),
     };
     Ok(format!("fn {name}_bits(v: {ty}) -> u32 {{ return {body}; }}"))
+}
+
+/// The text of a kernel: its buffers, each in this many parts of `part` words, and what it does.
+fn source(buffers: &[Buffer], parts: &[usize], part: usize, body: &str) -> String {
+    let (mut text, mut functions) = (String::new(), String::new());
+    let mut binding = 0;
+    for (Buffer { name, element, access }, &parts) in buffers.iter().zip(parts) {
+        let mode = if *access == Access::Read { "read" } else { "read_write" };
+        let mut lines = String::new();
+        let (call, done) = match access {
+            Access::Read => (format!("fn {name}_word(i: u32) -> {element}"), "return "),
+            _ => (format!("fn {name}_put(i: u32, v: {element})"), ""),
+        };
+        for k in 0..parts {
+            let own = if parts == 1 { name.clone() } else { format!("{name}_part{k}") };
+            let _ = writeln!(
+                text,
+                "@group(0) @binding({binding}) var<storage, {mode}> {own}: array<{element}>;"
+            );
+            binding += 1;
+            let at = if k == 0 { "i".into() } else { format!("i - {}u", k * part) };
+            let value = if *access == Access::Read { "" } else { " = v" };
+            let last = k + 1 == parts;
+            let here = format!("{done}{own}[{at}]{value};");
+            let _ = match (last, access) {
+                (true, _) => write!(lines, " {here}"),
+                (_, Access::Read) => write!(lines, " if (i < {}u) {{ {here} }}", (k + 1) * part),
+                _ => write!(lines, " if (i < {}u) {{ {here} return; }}", (k + 1) * part),
+            };
+        }
+        let used = *access == Access::Read || body.contains(&format!("{name}_put("));
+        if *access != Access::Atomic && used {
+            let _ = writeln!(functions, "{call} {{{lines} }}");
+        }
+    }
+    let _ = writeln!(text, "@group(0) @binding({binding}) var<uniform> p: Params;");
+    text.push_str(body);
+    text.push_str(&functions);
+    let library = library(&text);
+    text + &library
 }
 
 /// The functions of `shared.wgsl` that a source calls, and those that they call.

@@ -136,8 +136,8 @@ fn sums(sum: &Sum, cx: &Cx<'_>, to: &Target, kernel: &mut Kernel) -> Result<(), 
     shader.u32("summed", count_summed)?;
     let add = binary(BinaryFn::Add, class, dtype, "all", &term).ok_or_else(no)?;
     let put = match class {
-        Class::Wide => "y[2u * r] = all.x;\n  y[2u * r + 1u] = all.y;",
-        _ => "y[r] = all;",
+        Class::Wide => "y_put(2u * r, all.x);\n  y_put(2u * r + 1u, all.y);",
+        _ => "y_put(r, all);",
     };
     shader.code(&format!(
         "fn row(r: u32, lane: u32) {{

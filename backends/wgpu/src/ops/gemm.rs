@@ -45,7 +45,7 @@ pub(super) fn launch_at(
     shader.code(&format!(
         "alias T = {ty};
 fn mad(a: T, b: vec4<T>, c: vec4<T>) -> vec4<T> {{ return {mad}; }}
-fn put(b: u32, m: u32, n: u32, v: T) {{ y[{place}] = finish(v, b, m, n); }}
+fn put(b: u32, m: u32, n: u32, v: T) {{ y_put({place}, finish(v, b, m, n)); }}
 fn store(b: u32, m: u32, n: u32, v: vec4<T>) {{
   if (m >= p.m) {{ return; }}
   if (n < p.n) {{ put(b, m, n, v.x); }}

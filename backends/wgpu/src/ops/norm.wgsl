@@ -17,7 +17,7 @@ fn row(r: u32, lane: u32) {
   let scale = inverseSqrt(fold(squares, lane) / f32(p.n) + p.epsilon);
   for (var k = lane; k < p.n; k += LANES) {
     let i = base + k;
-    y[i] = result(i, (x_at(i) - mean) * scale);
+    y_put(i, result(i, (x_at(i) - mean) * scale));
   }
   if (lane == 0u) { note(r, mean, scale); }
 }

@@ -323,7 +323,7 @@ fn rule(kind: ReduceKind, dtype: DType) -> Result<String, Reason> {
         _ => "fn peak(base: u32, lane: u32) -> T { return T(); }",
     };
     let larger = if float { "return max_f(a, b);" } else { "return a;" };
-    let put = if wide { "y[2u * r] = v.x; y[2u * r + 1u] = v.y;" } else { "y[r] = v;" };
+    let put = if wide { "y_put(2u * r, v.x); y_put(2u * r + 1u, v.y);" } else { "y_put(r, v);" };
     Ok(format!(
         "alias T = {ty};
 fn first(x: T, m: T) -> T {{ return {first}; }}

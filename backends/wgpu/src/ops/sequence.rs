@@ -40,8 +40,8 @@ pub(super) fn cumulative(op: &Cumulative, cx: &Cx<'_>) -> Result<Kernel, Reason>
     shader.u32("inner", inner)?;
     let k = if op.reverse { "p.n - 1u - k" } else { "k" };
     let put = match class {
-        Class::Wide => "y[2u * at] = all.x;\n    y[2u * at + 1u] = all.y;",
-        _ => "y[at] = all;",
+        Class::Wide => "y_put(2u * at, all.x);\n    y_put(2u * at + 1u, all.y);",
+        _ => "y_put(at, all);",
     };
     let (before, after) = if op.exclusive { (put, "") } else { ("", put) };
     shader.code(&format!(

@@ -13,6 +13,6 @@ fn row(r: u32, lane: u32) {
   sum = fold(sum, lane);
   for (var k = lane; k < p.n; k += LANES) {
     let at = base + k * p.inner;
-    y[at] = result(x_at(at) - most, sum, masked);
+    y_put(at, result(x_at(at) - most, sum, masked));
   }
 }

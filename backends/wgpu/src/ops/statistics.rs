@@ -29,7 +29,7 @@ pub(super) fn hardmax(op: &Softmax, cx: &Cx<'_>) -> Result<Kernel, Reason> {
   for (var k = 1u; k < p.n; k += 1u) {
     if (x_at(base + k * p.inner) > x_at(base + best * p.inner)) { best = k; }
   }
-  for (var k = 0u; k < p.n; k += 1u) { y[base + k * p.inner] = select(0.0, 1.0, k == best); }
+  for (var k = 0u; k < p.n; k += 1u) { y_put(base + k * p.inner, select(0.0, 1.0, k == best)); }
 }",
     );
     kernel.push(lanes(cx, shader, count(&sizes[..axis]) * inner)?);

@@ -124,7 +124,7 @@ fn row(lane_row: u32, lane: u32) {{
     let other = candidate(r, l);
     if (before(order(x_at(element(r, other))), other, key, mine)) {{ place += 1u; }}
   }}
-  if (place < p.k) {{ y[r * p.left + j / p.piece * p.k + place] = mine; }}
+  if (place < p.k) {{ y_put(r * p.left + j / p.piece * p.k + place, mine); }}
 }}"
     ));
     lanes(cx, shader, lines.rows * m)

@@ -99,9 +99,26 @@ impl Case {
     }
 
     fn compare(&self, backend: &GpuBackend) -> Result<(), String> {
-        let expected = self.on_cpu().map_err(|e| format!("on the CPU: {e}"))?;
-        let found = self.on_gpu(backend).map_err(|e| format!("on the GPU: {e}"))?;
-        for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        self.compared(backend).map_err(|(_, text)| text)
+    }
+
+    /// As [`Case::compare`], where buffers are bound in parts; false if there are too many parts.
+    fn compare_in_parts(&self, backend: &GpuBackend) -> Result<bool, String> {
+        match self.compared(backend) {
+            Ok(()) => Ok(true),
+            Err((Some(Kind::Limit), _)) => Ok(false),
+            Err((_, text)) => Err(format!("bound in parts: {text}")),
+        }
+    }
+
+    fn compared(&self, backend: &GpuBackend) -> Result<(), (Option<Kind>, String)> {
+        let expected = self.on_cpu().map_err(|e| (None, format!("on the CPU: {e}")))?;
+        let found = self.on_gpu(backend).map_err(|e| (Some(e.kind), format!("on the GPU: {e}")))?;
+        self.same(&found, &expected).map_err(|text| (None, text))
+    }
+
+    fn same(&self, found: &[Tensor], expected: &[Tensor]) -> Result<(), String> {
+        for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
             if found.shape() != expected.shape() || found.dtype() != expected.dtype() {
                 return Err(format!("output {i} is {found:?}, not {expected:?}"));
             }
@@ -192,15 +209,19 @@ fn main() {
     });
     let gpu = Gpu::open(None).map(|gpu| {
         println!("on {}, {}", gpu.info().name, gpu.info().driver);
-        GpuBackend::new(gpu, host)
+        let narrow = GpuBackend::new(gpu.clone(), host.clone()).binding_at_most(256);
+        (GpuBackend::new(gpu, host), narrow)
     });
     if let Err(reason) = &gpu {
         println!("no run: {reason}");
     }
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    let (mut passed, mut failed, mut skipped, mut in_parts) = (0, 0, 0, 0);
     for case in cases::all().into_iter().filter(|c| c.name.contains(&filter)) {
         let result = case.validate().and_then(|()| match &gpu {
-            Ok(backend) => case.compare(backend).map(|()| true),
+            Ok((backend, narrow)) => case.compare(backend).and_then(|()| {
+                in_parts += usize::from(case.compare_in_parts(narrow)?);
+                Ok(true)
+            }),
             Err(_) => Ok(false),
         });
         match result {
@@ -215,7 +236,7 @@ fn main() {
             }
         }
     }
-    if let Ok(backend) = &gpu {
+    if let Ok((backend, _)) = &gpu {
         for (name, check) in FAULTS {
             match check(backend) {
                 Ok(()) => passed += 1,
@@ -227,6 +248,7 @@ fn main() {
         }
     }
     println!("{passed} passed, {failed} failed, {skipped} skipped for want of an adapter");
+    println!("{in_parts} passed where kernels see 256 bytes of a buffer at once");
     if failed > 0 {
         std::process::exit(1);
     }
