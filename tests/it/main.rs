@@ -8,6 +8,7 @@ mod limits;
 mod matrix;
 mod models;
 mod onnx_node;
+mod onnx_node_gpu;
 mod quantize;
 mod random;
 mod sessions;

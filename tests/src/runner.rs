@@ -1,11 +1,13 @@
-//! Runs many test folders, each in a process of its own: a crash is a result like any other.
+//! Runs many test folders, each in a process of its own, where a crash is a result like any other,
+//! or all in this one.
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rinfer::{Device, Error, Model, RunOptions, Session};
@@ -75,6 +77,9 @@ fn on_gpu(dir: &Path, model: Model) -> Result<Outcome, Error> {
     let options = RunOptions::new();
     let outcome = folder::run_session(dir, &session, &declared, Tolerance::default(), &options);
     let on_gpu = session.placements().iter().any(|p| p.backend == "gpu");
+    // The first session stays, and with it the device and the kernels that were compiled.
+    static FIRST: OnceLock<Session> = OnceLock::new();
+    FIRST.get_or_init(|| session);
     Ok(match outcome {
         Outcome::Pass if !on_gpu => Outcome::Unsupported("nothing of it runs on the GPU".into()),
         outcome => outcome,
@@ -101,6 +106,29 @@ pub fn run_all(exe: &Path, tests: &[PathBuf], way: &str) -> BTreeMap<String, Tes
         }
     });
     results.into_inner().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Runs every test in this process, one after the other, so that they share what is made once;
+/// `each` is told how each one ended.
+pub fn run_here(
+    tests: &[PathBuf],
+    way: Way,
+    mut each: impl FnMut(&str, &TestResult),
+) -> BTreeMap<String, TestResult> {
+    let mut results = BTreeMap::new();
+    for test in tests {
+        let run = AssertUnwindSafe(|| way.run(test).unwrap_or_else(|e| Outcome::engine(&e)));
+        let result = match catch_unwind(run) {
+            Ok(outcome) => {
+                TestResult { class: outcome.class().into(), why: outcome.why().trim().into() }
+            }
+            Err(_) => TestResult { class: "crash".into(), why: "it panicked".into() },
+        };
+        let name = name(test);
+        each(&name, &result);
+        results.insert(name, result);
+    }
+    results
 }
 
 /// `node/test_relu`.

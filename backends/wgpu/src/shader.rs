@@ -114,6 +114,18 @@ pub(crate) struct Launch {
     body: String,
 }
 
+/// Whether code, its comments aside, reaches into a buffer by itself.
+fn is_indexed(code: &str, name: &str) -> bool {
+    let begins = |line: &str, at: usize| {
+        let before = line[..at].chars().next_back().unwrap_or(' ');
+        !(before.is_alphanumeric() || before == '_')
+    };
+    code.lines().any(|line| {
+        let line = line.split("//").next().unwrap_or("");
+        line.match_indices(&format!("{name}[")).any(|(at, _)| begins(line, at))
+    })
+}
+
 /// What parts of a buffer begin at multiples of, on any GPU.
 const PART: usize = 256;
 
@@ -127,8 +139,7 @@ impl Launch {
         let parts: Vec<usize> =
             sizes.iter().map(|&n| if n <= most { 1 } else { n.div_ceil(part) }).collect();
         for (k, buffer) in self.buffers.iter().enumerate().filter(|(k, _)| parts[*k] > 1) {
-            let name = &buffer.name;
-            if buffer.access == Access::Atomic || self.body.contains(&format!("{name}[")) {
+            if buffer.access == Access::Atomic || is_indexed(&self.body, &buffer.name) {
                 let bytes = sizes[k];
                 let text = format!("a tensor of {bytes} bytes, this kernel sees {most} at once");
                 return Err(Reason::new(Kind::Limit, text));
@@ -452,6 +463,12 @@ mod tests {
         let [x, y, _] = grid(70_000, 65535).unwrap();
         assert!(x as usize * y as usize >= 70_000 && x <= 65535);
         assert!(grid(usize::MAX / 2, 65535).is_err());
+    }
+
+    #[test]
+    fn comments_do_not_reach_into_buffers() {
+        assert!(is_indexed("  let v = y[i];", "y"));
+        assert!(!is_indexed("// y[b] = 1\nlet v = x_y[i];", "y"));
     }
 
     #[test]

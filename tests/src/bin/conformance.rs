@@ -2,6 +2,8 @@
 //!
 //! conformance [--filter TEXT] [--verbose] [--way plain|optimized|written|both|gpu] FOLDER…
 //!
+//! conformance --here …     runs them in this process, one after the other: kernels are shared
+//!
 //! conformance --rows FOLDER…      prints what the tests that pass show, see the module `matrix`
 //!
 //! conformance --serve      answers requests, see the module `server`
@@ -15,7 +17,7 @@ use rinfer_tests::{matrix, server};
 
 fn main() {
     let (mut filter, mut verbose, mut roots) = (String::new(), false, Vec::new());
-    let mut rows = false;
+    let (mut rows, mut here) = (false, false);
     let mut way = String::from("optimized");
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -23,6 +25,7 @@ fn main() {
             "--filter" => filter = args.next().unwrap_or_default(),
             "--verbose" => verbose = true,
             "--rows" => rows = true,
+            "--here" => here = true,
             "--way" => way = args.next().unwrap_or_default(),
             "--one" => return one(&args.next().unwrap_or_default(), &way),
             "--serve" => return serve(),
@@ -32,9 +35,12 @@ fn main() {
     let matches = |p: &PathBuf| p.to_string_lossy().contains(&filter);
     let tests: Vec<PathBuf> = roots.iter().flat_map(|root| find(root)).filter(matches).collect();
     let me = std::env::current_exe().expect("a program knows its own file");
-    let results = runner::run_all(&me, &tests, &way);
+    let results = match Way::NAMES.iter().find(|(name, _)| *name == way) {
+        Some((_, way)) if here => runner::run_here(&tests, *way, |name, _| eprintln!("{name}")),
+        _ => runner::run_all(&me, &tests, &way),
+    };
     if rows {
-        return print_rows(&tests, &results);
+        return print_rows(&tests, &results, if way == "gpu" { "gpu" } else { "cpu" });
     }
     for (name, result) in &results {
         if verbose || result.class != "pass" {
@@ -56,12 +62,12 @@ fn one(folder: &str, way: &str) {
 }
 
 /// What the tests of one node show that pass, a line of JSON each.
-fn print_rows(tests: &[PathBuf], results: &BTreeMap<String, TestResult>) {
+fn print_rows(tests: &[PathBuf], results: &BTreeMap<String, TestResult>, backend: &str) {
     let passes = |dir: &&PathBuf| results[&runner::name(dir)].class == "pass";
     let rows: BTreeSet<_> =
         tests.iter().filter(passes).filter_map(|dir| matrix::row(dir)).collect();
     for (domain, name, version, dtype) in rows {
-        println!("[{domain:?}, {name:?}, {version}, {dtype:?}]");
+        println!("[{domain:?}, {name:?}, {version}, {dtype:?}, {backend:?}]");
     }
 }
 

@@ -84,6 +84,25 @@ pub fn run_with(
     }
 }
 
+/// Runs one test folder; gives back the session, too, if there is one.
+pub fn run_kept(
+    dir: &Path,
+    tolerance: Tolerance,
+    builder: SessionBuilder,
+    options: &RunOptions,
+) -> (Outcome, Option<Session>) {
+    let open = Model::open(dir.join("model.onnx")).and_then(|model| {
+        let declared = model.info().declared_inputs.clone();
+        Ok((builder.build(model)?, declared))
+    });
+    match open {
+        Ok((session, declared)) => {
+            (run_session(dir, &session, &declared, tolerance, options), Some(session))
+        }
+        Err(e) => (Outcome::engine(&e), None),
+    }
+}
+
 /// Runs a model, the folder's own or one made from it, on the data of a test folder.
 pub fn run_model(
     dir: &Path,

@@ -19,7 +19,12 @@ pub(crate) fn supports(op: &Op, inputs: &[DType]) -> Result<(), Reason> {
     let classes = inputs.iter().map(|&d| Class::of(d)).collect::<Result<Vec<_>, _>>()?;
     match step(op, inputs, &classes, &names) {
         Some(_) => Ok(()),
-        None => Err(unsupported!("{} of {inputs:?} on the GPU is not supported", op.name())),
+        None => {
+            let from: Vec<String> = inputs.iter().map(DType::to_string).collect();
+            let to = if let Op::Cast(op) = op { format!(" to {}", op.to) } else { String::new() };
+            let (name, from) = (op.name(), from.join(", "));
+            Err(unsupported!("{name} of {from}{to} on the GPU is not supported"))
+        }
     }
 }
 

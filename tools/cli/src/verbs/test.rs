@@ -18,6 +18,8 @@ pub fn test(args: &TestArgs, print: &PrintArgs) -> Result<()> {
     let options = context::run_options(args.engine.timeout)?;
     let to_stdout = args.json.as_ref().is_some_and(|file| file.as_os_str() == "-");
     let mut results = Vec::new();
+    // The last session stays until the next one is there: they share a GPU and its kernels.
+    let mut last = None;
     for root in &args.paths {
         let folders = folder::find(root);
         if folders.is_empty() {
@@ -33,7 +35,9 @@ pub fn test(args: &TestArgs, print: &PrintArgs) -> Result<()> {
                 Some(tuning) => builder.tuning(tuning),
                 None => builder,
             };
-            let outcome = folder::run_with(&dir, args.tolerance.into(), builder, &options);
+            let (outcome, session) =
+                folder::run_kept(&dir, args.tolerance.into(), builder, &options);
+            last = session.or(last);
             if !to_stdout && (!print.quiet || outcome != Outcome::Pass) {
                 println!("{}: {} {}", dir.display(), outcome.class(), outcome.why());
             }
