@@ -6,6 +6,7 @@ mod batch_norm;
 mod conv;
 mod copy;
 mod einsum;
+mod few_bits;
 mod functions;
 mod gather;
 mod gemm;
@@ -70,7 +71,9 @@ pub(crate) fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::LinearAttention(op) => streams::linear_attention(op, cx),
         Op::Lrn(op) => batch_norm::lrn(op, cx),
         Op::MatMul(op) => matmul::compile(op, cx),
+        Op::MatMulBnb4(op) => few_bits::bnb4(op, cx),
         Op::MatMulInteger(_) => integer::matmul(cx, false),
+        Op::MatMulNBits(op) => few_bits::compile(op, cx),
         Op::MaxRoiPool(op) => pictures::max_roi_pool(op, cx),
         Op::MaxUnpool(op) => scatter::max_unpool(op, cx),
         Op::NegativeLogLikelihoodLoss(op) => loss::compile(op, cx),
@@ -162,6 +165,7 @@ pub(crate) fn supports(op: &Op, inputs: &[Option<&Fact>], outputs: &[&Fact]) -> 
         },
         Op::Conv(_) | Op::ConvTranspose(_) => conv::supports(first()?),
         Op::MatMul(_) => matmul::supports(first()?),
+        Op::MatMulBnb4(_) | Op::MatMulNBits(_) => few_bits::supports(first()?),
         Op::ConvInteger(_) | Op::MatMulInteger(_) | Op::QLinearConv(_) | Op::QLinearMatMul(_) => {
             integer::supports(&dtypes, outputs[0].dtype()?)
         }

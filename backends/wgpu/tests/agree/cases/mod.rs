@@ -126,6 +126,7 @@ pub fn all() -> Vec<Case> {
     moves::rows(&mut cases);
     products::products(&mut cases);
     products::windows(&mut cases);
+    products::few_bits(&mut cases);
     elements::programs(&mut cases);
     products::attention(&mut cases);
     networks::codes(&mut cases);

@@ -150,3 +150,34 @@ pub fn attention(cases: &mut Vec<Case>) {
     let inputs = [f32s(&[2, 3, 8]), f32s(&[2, 5, 8]), f32s(&[2, 5, 6])];
     cases.push(case(side, &inputs).within(1e-5));
 }
+
+/// Weights of 2, 4 and 8 bits; whole numbers in a and scales of powers of two make sums exact.
+pub fn few_bits(cases: &mut Vec<Case>) {
+    let bytes = |n: usize| -> Vec<u8> { (0..n).map(|i| (i * 37 % 256) as u8).collect() };
+    let scales: Vec<f32> = (0..9).map(|i| 0.25 * (1 << (i % 3)) as f32).collect();
+    let scales = Tensor::from_slice(&[3, 3], &scales);
+    for m in [1usize, 5] {
+        let a: Vec<f32> = (0..m * 40).map(|i| (i % 7) as f32 - 3.0).collect();
+        let a = Tensor::from_slice(&[m, 40], &a);
+        for bits in [2, 4, 8] {
+            let op = MatMulNBits { n: 3, k: 40, bits, block_size: 16 };
+            let codes = Tensor::from_slice(&[3, 3, 2 * bits], &bytes(18 * bits));
+            let zeros = Tensor::vector(&bytes(3 * op.zero_bytes()));
+            let all = [a.clone(), codes, scales.clone(), zeros];
+            cases.push(case(op.clone(), &all[..3]).within(0.0));
+            let mut with_zeros = case(op.clone(), &all).within(0.0);
+            let groups: Vec<i32> = (0..40).map(|k| (k * 5 % 3) as i32).collect();
+            let mut grouped = case(op, &all).within(1e-6);
+            let bias = Tensor::vector(&[1f32, -2.0, 3.0]);
+            with_zeros.inputs.extend([None, Some(bias)]);
+            grouped.inputs.push(Some(Tensor::vector(&groups)));
+            cases.extend([with_zeros, grouped]);
+        }
+        for (codes, trans_b) in [(FourBits::Fp4, true), (FourBits::Nf4, false)] {
+            let op = MatMulBnb4 { n: 40, k: 40, block_size: 16, codes, trans_b };
+            let absmax: Vec<f32> = (0..100).map(|i| 0.1 + i as f32 * 0.01).collect();
+            let inputs = [a.clone(), Tensor::vector(&bytes(800)), Tensor::vector(&absmax)];
+            cases.push(case(op, &inputs).within(1e-5));
+        }
+    }
+}
