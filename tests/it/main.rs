@@ -3,6 +3,7 @@
 mod agree;
 mod contrib;
 mod determinism;
+mod gpu_models;
 mod hostile;
 mod limits;
 mod matrix;
