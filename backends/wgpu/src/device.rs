@@ -48,13 +48,21 @@ pub(crate) struct Traits {
     pub barriers: bool,
     /// Which kernels multiply.
     pub tuning: Tuning,
+    /// Whether the lanes of a subgroup exchange values, whatever its size is.
+    pub subgroups: bool,
 }
 
 impl Traits {
     /// What every device has.
     pub fn least() -> Traits {
-        let tuning = Tuning::usual(true);
-        Traits { max_binding: 128 << 20, max_buffers: 8, max_groups: 65535, barriers: true, tuning }
+        Traits {
+            max_binding: 128 << 20,
+            max_buffers: 8,
+            max_groups: 65535,
+            barriers: true,
+            tuning: Tuning::usual(true),
+            subgroups: false,
+        }
     }
 }
 
@@ -110,6 +118,7 @@ impl Gpu {
             max_groups: limits.max_compute_workgroups_per_dimension,
             barriers: info.kind != "cpu",
             tuning: tuning.unwrap_or(Tuning::usual(info.kind != "cpu")),
+            subgroups: info.subgroups,
         };
         let (pipelines, layouts, spare) = Default::default();
         Ok(Arc::new(Gpu { device, queue, traits, info, pipelines, layouts, lost, spare }))

@@ -30,7 +30,8 @@ pub use tune::{Product, Trial, Tuning, tune};
 use rinfer_graph::{Fact, Facts, Node, Reason};
 
 /// The kernels of a node for inputs of these facts, as WGSL: to look at, and to validate without a
-/// GPU. `barriers` says whether lanes may wait for one another.
+/// GPU. `barriers` says whether lanes may wait for one another, `subgroups` whether those of a
+/// subgroup may exchange values.
 ///
 /// # Errors
 /// The operator has no kernel for these facts.
@@ -39,9 +40,10 @@ pub fn kernels(
     inputs: &[Option<&Fact>],
     outputs: &Facts,
     barriers: bool,
+    subgroups: bool,
 ) -> Result<Vec<String>, Reason> {
     let tuning = Tuning::usual(barriers);
-    let traits = device::Traits { barriers, tuning, ..device::Traits::least() };
+    let traits = device::Traits { barriers, subgroups, tuning, ..device::Traits::least() };
     let cx = kernel::Cx { node, inputs, outputs, traits: &traits };
     Ok(ops::compile(&cx)?.launches.into_iter().map(|launch| launch.source).collect())
 }

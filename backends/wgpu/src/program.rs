@@ -32,6 +32,19 @@ impl GpuBackend {
         GpuBackend { gpu, host, traits }
     }
 
+    /// The same, with kernels whose lanes wait for one another, or with those whose lanes do not:
+    /// by default what is fast on the device.
+    pub fn barriers(mut self, barriers: bool) -> GpuBackend {
+        self.traits.barriers = barriers;
+        self
+    }
+
+    /// The same, without kernels whose lanes exchange values within their subgroup.
+    pub fn without_subgroups(mut self) -> GpuBackend {
+        self.traits.subgroups = false;
+        self
+    }
+
     /// The same, for kernels that see at most this many bytes of a buffer at once: what is larger
     /// is bound in parts, as a GPU's own limit asks for.
     pub fn binding_at_most(mut self, bytes: u64) -> GpuBackend {

@@ -1,6 +1,8 @@
-//! Attention: the scores as one batch of products, their softmax, and the means as another.
+//! Attention: where waiting for other lanes is cheap, one kernel that never holds the scores; else
+//! the scores as one batch of products, their softmax, and the means as another.
 //!
-//! Scores are kept whole, [b, h, q, k]; keys and values of the past are read where they lie.
+//! Few queries, as in decoding, and scores that are asked for are made the second way. Keys and
+//! values of the past are read where they lie.
 
 use rinfer_graph::ops::{Attention, AttentionSizes, Scores, mask_strides};
 use rinfer_graph::{DType, Fact, Reason, unsupported};
@@ -17,6 +19,17 @@ pub(super) fn compile(op: &Attention, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let s = op.sizes([&q, &k, &v], past.as_deref())?;
     let mut kernel = Kernel::default();
     let (rows, keys) = (s.batch * s.q_heads * s.queries, s.keys());
+    if flash(cx, &s) {
+        for o in [1, 2] {
+            if cx.wants(o) {
+                kernel.push(joined(cx, &s, o)?);
+            }
+        }
+        let target = Target::new(&mut kernel, cx, 0)?;
+        kernel.push(whole(op, cx, &s, &target)?);
+        target.finish(&mut kernel, cx)?;
+        return Ok(kernel);
+    }
     let raw = kernel.scratch(DType::F32, rows * keys)?;
     let weights = Target::scratch(&mut kernel, DType::F32, rows * keys)?;
     if cx.wants(1) {
@@ -42,19 +55,91 @@ pub(super) fn compile(op: &Attention, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     Ok(kernel)
 }
 
-/// A function that gives element `d` of key or value `j` of head `h` in sample `n`.
-fn vectors(shader: &mut Shader, cx: &Cx<'_>, s: &AttentionSizes, i: usize) -> Result<(), Reason> {
-    let size = if i == 1 { s.head } else { s.v_head };
-    shader.read("new_v", cx.dtype(i)?, Bind::Input(i))?;
-    place(shader, "new_place", s.kv_side_by_side, [s.kv_heads, s.new_keys, size])?;
+/// Queries for which the scores are small beside keys and values.
+const FEW: usize = 4;
+/// Bytes of scores that are kept where lanes wait for one another at a price.
+const SCORES: usize = 64 << 20;
+/// Elements of a head of which eight fit into what a workgroup shares.
+const HEAD: usize = 512;
+
+/// Whether the scores are never held.
+fn flash(cx: &Cx<'_>, s: &AttentionSizes) -> bool {
+    let scores = (s.batch * s.q_heads).saturating_mul(s.queries).saturating_mul(s.keys());
+    let most = cx.traits.max_groups as usize;
+    let fits = s.head <= HEAD && s.batch * s.q_heads <= most && s.queries.div_ceil(8) <= most;
+    let worth = if cx.traits.barriers { s.queries > FEW } else { scores > SCORES / 4 };
+    fits && worth && !cx.wants(3)
+}
+
+/// One kernel for scores, softmax and means.
+fn whole(
+    op: &Attention,
+    cx: &Cx<'_>,
+    s: &AttentionSizes,
+    target: &Target,
+) -> Result<Launch, Reason> {
+    let file = include_str!("flash_attention.wgsl");
+    let mut shader = Shader::new(&file.replace("Q_TILE", &format!("{}u", 8 * s.head.max(1))));
+    shader.read("q", cx.dtype(0)?, Bind::Input(0))?;
+    place(&mut shader, "q_place", s.side_by_side, [s.q_heads, s.queries, s.head])?;
     shader.u32("past", s.past_keys)?;
-    let mut text = "  return new_v_at(new_place(n, h, j - p.past, d));\n".to_string();
-    if s.past_keys > 0 {
-        shader.read("past_v", cx.dtype(i + 3)?, Bind::Input(i + 3))?;
-        place(shader, "past_place", false, [s.kv_heads, s.past_keys, size])?;
-        text.insert_str(0, "  if (j < p.past) { return past_v_at(past_place(n, h, j, d)); }\n");
+    vectors(&mut shader, cx, s, 1, "key_vector")?;
+    vectors(&mut shader, cx, s, 2, "value_vector")?;
+    shader.u32("group", s.q_heads / s.kv_heads.max(1))?;
+    for (name, n) in [
+        ("q_heads", s.q_heads),
+        ("head", s.head),
+        ("columns", s.v_head),
+        ("keys", s.keys()),
+        ("query_count", s.queries),
+    ] {
+        shader.u32(name, n)?;
     }
-    shader.code(&format!("fn vector(n: u32, h: u32, j: u32, d: u32) -> f32 {{\n{text}}}"));
+    shader.f32("scale", op.scale.unwrap_or(1.0 / (s.head as f32).sqrt()));
+    let text = biased(op, cx, s, &mut shader, Scores::Biased)?;
+    let place = match s.side_by_side {
+        true => "((b / p.q_heads * p.query_count + m) * p.q_heads + b % p.q_heads) * p.columns + n",
+        false => "(b * p.query_count + m) * p.columns + n",
+    };
+    shader.code(&format!(
+        "fn query(b: u32, m: u32, d: u32) -> f32 {{
+  return q_at(q_place(b / p.q_heads, b % p.q_heads, m, d));
+}}
+fn key(b: u32, n: u32, d: u32) -> f32 {{
+  return key_vector(b / p.q_heads, b % p.q_heads / p.group, n, d);
+}}
+fn value_of(b: u32, n: u32, d: u32) -> f32 {{
+  return value_vector(b / p.q_heads, b % p.q_heads / p.group, n, d);
+}}
+fn masked(v: f32, b: u32, m: u32, n: u32) -> f32 {{\n{text}  return s;\n}}
+fn place_of(b: u32, m: u32, n: u32) -> u32 {{ return {place}; }}"
+    ));
+    shader.write("y", target.dtype, target.bind)?;
+    let grid = [s.queries.div_ceil(8), s.v_head.div_ceil(64), s.batch * s.q_heads];
+    Ok(shader.launch(grid.map(|g| g.max(1) as u32)))
+}
+
+/// A function that gives element `d` of key or value `j` of head `h` in sample `n`.
+fn vectors(
+    shader: &mut Shader,
+    cx: &Cx<'_>,
+    s: &AttentionSizes,
+    i: usize,
+    name: &str,
+) -> Result<(), Reason> {
+    let size = if i == 1 { s.head } else { s.v_head };
+    let (new, past) = (format!("new_{name}"), format!("past_{name}"));
+    shader.read(&new, cx.dtype(i)?, Bind::Input(i))?;
+    place(shader, &format!("{new}_place"), s.kv_side_by_side, [s.kv_heads, s.new_keys, size])?;
+    let mut text = format!("  return {new}_at({new}_place(n, h, j - p.past, d));\n");
+    if s.past_keys > 0 {
+        shader.read(&past, cx.dtype(i + 3)?, Bind::Input(i + 3))?;
+        place(shader, &format!("{past}_place"), false, [s.kv_heads, s.past_keys, size])?;
+        let before =
+            format!("  if (j < p.past) {{ return {past}_at({past}_place(n, h, j, d)); }}\n");
+        text.insert_str(0, &before);
+    }
+    shader.code(&format!("fn {name}(n: u32, h: u32, j: u32, d: u32) -> f32 {{\n{text}}}"));
     Ok(())
 }
 
@@ -111,7 +196,8 @@ fn scores(
     let mut shader = Shader::new("");
     shader.read("q", cx.dtype(0)?, Bind::Input(0))?;
     place(&mut shader, "q_place", s.side_by_side, [s.q_heads, s.queries, s.head])?;
-    vectors(&mut shader, cx, s, 1)?;
+    shader.u32("past", s.past_keys)?;
+    vectors(&mut shader, cx, s, 1, "vector")?;
     shader.u32("group", s.q_heads / s.kv_heads.max(1))?;
     shader.u32("q_heads", s.q_heads)?;
     shader.f32("scale", op.scale.unwrap_or(1.0 / (s.head as f32).sqrt()));
@@ -123,20 +209,32 @@ fn b_load(b: u32, k: u32, n: u32) -> f32 {
   return vector(b / p.q_heads, b % p.q_heads / p.group, n, k);
 }",
     );
-    let mut text = "  var s = v * p.scale;\n".to_string();
-    if op.softcap > 0.0 && stage != Scores::Raw {
-        let cap = literal(op.softcap);
-        text.push_str(&format!("  s = {cap} * tanh_f(s / {cap});\n"));
-    }
-    if stage == Scores::Biased {
-        mask(op, cx, s, &mut shader, &mut text)?;
-    }
+    let text = biased(op, cx, s, &mut shader, stage)?;
     shader.code(&format!(
         "fn finish(v: f32, b: u32, m: u32, n: u32) -> f32 {{\n{text}  return s;\n}}"
     ));
     shader.write("y", dtype, to)?;
     let sizes = Sizes { batch: s.batch * s.q_heads, m: s.queries, n: s.keys(), k: s.head };
     gemm::launch(cx, shader, sizes, Class::Float)
+}
+
+/// Lines that make a score `s` of a product `v`, up to this stage.
+fn biased(
+    op: &Attention,
+    cx: &Cx<'_>,
+    s: &AttentionSizes,
+    shader: &mut Shader,
+    stage: Scores,
+) -> Result<String, Reason> {
+    let mut text = "  var s = v * p.scale;\n".to_string();
+    if op.softcap > 0.0 && stage != Scores::Raw {
+        let cap = literal(op.softcap);
+        text.push_str(&format!("  s = {cap} * tanh_f(s / {cap});\n"));
+    }
+    if stage == Scores::Biased {
+        mask(op, cx, s, shader, &mut text)?;
+    }
+    Ok(text)
 }
 
 /// Lines that exclude keys, and add the mask to `s`.
@@ -201,7 +299,8 @@ fn means(
 ) -> Result<Launch, Reason> {
     let mut shader = Shader::new("");
     shader.read("weights", DType::F32, weights)?;
-    vectors(&mut shader, cx, s, 2)?;
+    shader.u32("past", s.past_keys)?;
+    vectors(&mut shader, cx, s, 2, "vector")?;
     shader.u32("group", s.q_heads / s.kv_heads.max(1))?;
     shader.u32("q_heads", s.q_heads)?;
     shader.code(
@@ -226,7 +325,8 @@ fn finish(v: f32, b: u32, m: u32, n: u32) -> f32 { return v; }",
 fn joined(cx: &Cx<'_>, s: &AttentionSizes, i: usize) -> Result<Launch, Reason> {
     let size = if i == 1 { s.head } else { s.v_head };
     let mut shader = Shader::new("");
-    vectors(&mut shader, cx, s, i)?;
+    shader.u32("past", s.past_keys)?;
+    vectors(&mut shader, cx, s, i, "vector")?;
     shader.write("y", cx.out_dtype(i)?, Bind::Output(i))?;
     shader.u32("size", size)?;
     shader.u32("keys", s.keys())?;

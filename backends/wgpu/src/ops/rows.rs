@@ -1,7 +1,8 @@
 //! Operators that look at whole rows: Softmax, the norms, reductions, ArgMax and ArgMin.
 //!
-//! A kernel's file defines `row(r, lane)`; `rows_group.wgsl` gives each row a workgroup,
-//! `rows_lane.wgsl` a lane.
+//! A kernel's file defines `row(r, lane)`; `rows_group.wgsl` gives each row a workgroup, whose lanes
+//! meet in shared memory, `rows_subgroup.wgsl` lets those of a subgroup meet first, and
+//! `rows_lane.wgsl` gives each row a lane.
 
 use rinfer_graph::ops::{
     Arg, Axis, BinaryFn, Extreme, GroupNormalization, LayerNormalization, Per, Reduce, ReduceKind,
@@ -81,7 +82,10 @@ pub(super) fn launch(
     shader.u32("rows", rows)?;
     let group = cx.traits.barriers && n >= LANES && rows < (1 << 20);
     let groups = if group {
-        shader.code(include_str!("rows_group.wgsl"));
+        shader.code(match cx.traits.subgroups {
+            true => include_str!("rows_subgroup.wgsl"),
+            false => include_str!("rows_group.wgsl"),
+        });
         rows
     } else {
         shader.code(include_str!("rows_lane.wgsl"));

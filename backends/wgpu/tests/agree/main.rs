@@ -61,8 +61,9 @@ impl Case {
         let node = g.node(g.order()[0]);
         let facts: Vec<Option<&Fact>> = node.inputs.iter().map(|v| v.map(|v| g.fact(v))).collect();
         let made = node.op.infer(&Inputs::new(&facts, self.outputs)).map_err(|e| e.to_string())?;
-        for barriers in [true, false] {
-            let sources = kernels(node, &facts, &made, barriers).map_err(|e| e.to_string())?;
+        for (barriers, subgroups) in [(true, true), (true, false), (false, false)] {
+            let sources = kernels(node, &facts, &made, barriers, subgroups);
+            let sources = sources.map_err(|e| e.to_string())?;
             for source in sources {
                 validate(&source)?;
             }
@@ -164,7 +165,10 @@ fn validate(source: &str) -> Result<(), String> {
         .map_err(|e| format!("{}\n{source}", e.emit_to_string(source)))?;
     // Halves are read through unpack2x16float, which every adapter here has.
     let halves = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), halves)
+    let subgroups = naga::valid::Capabilities::SUBGROUP;
+    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), halves | subgroups)
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
         .map(drop)
         .map_err(|e| format!("{}\n{source}", e.emit_to_string(source)))
@@ -209,8 +213,10 @@ fn main() {
     });
     let gpu = Gpu::open(None).map(|gpu| {
         println!("on {}, {}", gpu.info().name, gpu.info().driver);
-        let narrow = GpuBackend::new(gpu.clone(), host.clone()).binding_at_most(256);
-        (GpuBackend::new(gpu, host), narrow)
+        let made = || GpuBackend::new(gpu.clone(), host.clone());
+        let narrow = made().barriers(false).binding_at_most(256);
+        let waiting = [made().barriers(true), made().barriers(true).without_subgroups()];
+        (made().barriers(false), narrow, waiting)
     });
     if let Err(reason) = &gpu {
         println!("no run: {reason}");
@@ -218,7 +224,9 @@ fn main() {
     let (mut passed, mut failed, mut skipped, mut in_parts) = (0, 0, 0, 0);
     for case in cases::all().into_iter().filter(|c| c.name.contains(&filter)) {
         let result = case.validate().and_then(|()| match &gpu {
-            Ok((backend, narrow)) => case.compare(backend).and_then(|()| {
+            Ok((backend, narrow, waiting)) => case.compare(backend).and_then(|()| {
+                let with = |e| format!("with barriers: {e}");
+                waiting.iter().try_for_each(|b| case.compare(b).map_err(with))?;
                 in_parts += usize::from(case.compare_in_parts(narrow)?);
                 Ok(true)
             }),
@@ -236,7 +244,7 @@ fn main() {
             }
         }
     }
-    if let Ok((backend, _)) = &gpu {
+    if let Ok((backend, ..)) = &gpu {
         for (name, check) in FAULTS {
             match check(backend) {
                 Ok(()) => passed += 1,

@@ -149,6 +149,33 @@ pub fn attention(cases: &mut Vec<Case>) {
     let side = Attention { q_heads: Some(2), kv_heads: Some(2), ..Attention::PLAIN };
     let inputs = [f32s(&[2, 3, 8]), f32s(&[2, 5, 8]), f32s(&[2, 5, 6])];
     cases.push(case(side, &inputs).within(1e-5));
+    longer_attention(cases);
+}
+
+/// More queries, keys and columns than one workgroup goes through at a time.
+fn longer_attention(cases: &mut Vec<Case>) {
+    for dtype in [DType::F32, DType::F16] {
+        let tolerance = if dtype == DType::F32 { 1e-5 } else { 3e-3 };
+        let q = random(dtype, &[1, 4, 11, 8]);
+        let kv = [random(dtype, &[1, 2, 70, 8]), random(dtype, &[1, 2, 70, 67])];
+        let plain = [q, kv[0].clone(), kv[1].clone()];
+        cases.push(case(Attention::PLAIN, &plain).within(tolerance));
+        let causal = Attention { causal: true, softcap: 1.5, ..Attention::PLAIN };
+        cases.push(case(causal.clone(), &plain).within(tolerance));
+        let mut past = plain.to_vec();
+        let more = [[1, 2, 13, 8], [1, 2, 13, 67]].map(|shape| random(dtype, &shape));
+        // No key of the first queries is allowed.
+        let seen: Vec<Bool> = (0..11 * 83).map(|i| Bool::from(i > 200 && i % 3 > 0)).collect();
+        past.push(Tensor::from_slice(&[11, 83], &seen));
+        past.extend(more);
+        cases.push(case(causal.clone(), &past).outputs(3).within(tolerance));
+        past[3] = random(dtype, &[1, 4, 11, 83]);
+        let window = Attention { left_window: Some(9), right_window: Some(2), ..Attention::PLAIN };
+        cases.push(case(window, &past).within(tolerance));
+        let side = Attention { q_heads: Some(2), kv_heads: Some(1), ..causal };
+        let inputs = [[2, 9, 16], [2, 33, 8], [2, 33, 6]].map(|shape| random(dtype, &shape));
+        cases.push(case(side, &inputs).within(tolerance));
+    }
 }
 
 /// Weights of 2, 4 and 8 bits; whole numbers in a and scales of powers of two make sums exact.
