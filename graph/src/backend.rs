@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Instant;
+
+use web_time::Instant;
 
 use crate::sync::{AtomicBool, Ordering};
 use crate::{DType, Fact, Graph, Kind, Limits, NodeId, Reason, Tensor, Value, ValueId};
@@ -17,7 +18,7 @@ pub trait Backend: Send + Sync {
     fn supports(&self, graph: &Graph) -> Vec<Result<(), Reason>>;
 
     /// Makes a region ready to run: packs weights, builds pipelines.
-    fn compile(&self, region: Region<'_>) -> Result<Box<dyn Program>, NodeError>;
+    fn compile(&self, region: Region<'_>) -> Result<Arc<dyn Program>, NodeError>;
 }
 
 /// Nodes of a graph that one backend executes together.
@@ -55,6 +56,14 @@ pub trait Program: Send + Sync {
 
     /// What a run with inputs of these facts takes in memory.
     fn memory(&self, inputs: &[crate::Fact]) -> Result<Memory, NodeError>;
+
+    /// Begins a run that is done in slices. Inputs and `keep` as in [`Program::run_held`].
+    fn start(
+        self: Arc<Self>,
+        inputs: Vec<Held>,
+        keep: Vec<bool>,
+        cx: &RunCx<'_>,
+    ) -> Result<Box<dyn Running>, NodeError>;
 
     /// Gives memory that earlier runs left for later ones back to the system.
     fn trim(&self) {}
@@ -97,6 +106,40 @@ pub trait OnDevice: Send + Sync {
 
     /// For the backend that made it.
     fn as_any(&self) -> &dyn Any;
+}
+
+/// A run between two of its slices; dropped, it ends.
+pub trait Running: Send {
+    /// Goes on until `until` has passed, and at least one step; the outputs, when there are all.
+    fn advance(
+        &mut self,
+        cx: &RunCx<'_>,
+        until: Option<Instant>,
+    ) -> Result<Option<Vec<Held>>, NodeError>;
+}
+
+/// A run in a single slice, for programs that cannot pause.
+pub struct Whole<P> {
+    program: Arc<P>,
+    inputs: Vec<Held>,
+    keep: Vec<bool>,
+}
+
+impl<P: Program> Whole<P> {
+    /// A run of `program` with these inputs.
+    pub fn new(program: Arc<P>, inputs: Vec<Held>, keep: Vec<bool>) -> Whole<P> {
+        Whole { program, inputs, keep }
+    }
+}
+
+impl<P: Program> Running for Whole<P> {
+    fn advance(
+        &mut self,
+        cx: &RunCx<'_>,
+        _until: Option<Instant>,
+    ) -> Result<Option<Vec<Held>>, NodeError> {
+        self.program.run_held(std::mem::take(&mut self.inputs), &self.keep, cx).map(Some)
+    }
 }
 
 /// Bytes that a run takes.

@@ -5,10 +5,11 @@
 //! are copied once, on the first typed access; reading them as bytes never copies.
 
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use web_time::Instant;
 
 use crate::shape::{Sizes, count};
 use crate::sync::{Mutex, MutexGuard};
@@ -57,12 +58,12 @@ impl Spare {
 
     /// Allows it to keep this many bytes, or as many as were allowed within the last half second.
     pub fn allow(&self, bytes: usize) {
-        let now = now();
+        let now = Instant::now();
         let mut idle = self.lock();
-        let old = |at: Instant| now.is_some_and(|now| now.duration_since(at) > KEEP_TIME);
+        let old = |at: Instant| now.duration_since(at) > KEEP_TIME;
         if bytes >= idle.limit || idle.allowed.is_some_and(old) {
             idle.limit = bytes;
-            idle.allowed = now;
+            idle.allowed = Some(now);
         }
         let gone = idle.shrink();
         drop(idle);
@@ -122,11 +123,6 @@ impl Idle {
         }
         gone
     }
-}
-
-/// The time; `None` where a program cannot know it.
-pub fn now() -> Option<Instant> {
-    (!cfg!(all(target_arch = "wasm32", target_os = "unknown"))).then(Instant::now)
 }
 
 /// A tensor's own memory.

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rinfer_graph::backend::{Backend, Backends, Held, Memory, NodeError, Program, Region, RunCx};
-use rinfer_graph::{Fact, Graph, NodeId, Reason, Value, ValueId, invalid};
+use rinfer_graph::backend::{
+    Backend, Backends, Held, Memory, NodeError, Program, Region, RunCx, Running,
+};
+use rinfer_graph::{Fact, Graph, Kind, NodeId, Reason, Value, ValueId, invalid};
+use web_time::Instant;
 
 use crate::control;
 use crate::error::Error;
@@ -70,7 +73,7 @@ fn node_name(graph: &Graph, id: NodeId) -> String {
 enum Work {
     /// Nodes that one backend runs.
     Region {
-        program: Box<dyn Program>,
+        program: Arc<dyn Program>,
         backend: &'static str,
         nodes: Vec<NodeId>,
         inputs: Vec<ValueId>,
@@ -174,7 +177,7 @@ impl Executable {
     /// Runs once. Inputs and outputs in the graph's order.
     pub fn run(&self, inputs: Vec<Value>, cx: &RunCx<'_>) -> Result<Vec<Value>, Located> {
         let inputs = inputs.into_iter().map(Held::Host).collect();
-        let made = self.run_held(inputs, &[], cx)?;
+        let made = self.run_held(inputs, Vec::new(), cx)?;
         made.into_iter().map(|value| Ok(value.into_host(cx)?)).collect()
     }
 
@@ -182,52 +185,96 @@ impl Executable {
     pub fn run_held(
         &self,
         inputs: Vec<Held>,
-        keep: &[ValueId],
+        keep: Vec<ValueId>,
         cx: &RunCx<'_>,
     ) -> Result<Vec<Held>, Located> {
-        let graph = &*self.graph;
-        if inputs.len() != graph.inputs().len() {
-            return Err(invalid!(
-                "{} inputs for a graph of {}",
-                inputs.len(),
-                graph.inputs().len()
-            )
-            .into());
+        let mut run = self.begin(inputs, keep)?;
+        let made = self.advance(&mut run, cx, None)?;
+        made.ok_or_else(|| Reason::new(Kind::Internal, "a run without an end stopped").into())
+    }
+
+    /// A run that has not begun; inputs and `keep` as in [`Executable::run_held`].
+    pub fn begin(&self, inputs: Vec<Held>, keep: Vec<ValueId>) -> Result<Progress, Reason> {
+        let needed = self.graph.inputs().len();
+        if inputs.len() != needed {
+            return Err(invalid!("{} inputs for a graph of {needed}", inputs.len()));
         }
-        let mut env = Env::new(graph, inputs);
-        for part in &self.parts {
-            let cx = &RunCx { memory: cx.memory.saturating_sub(env.held), ..*cx };
-            match &part.work {
-                Work::Region { program, inputs, outputs, .. } => {
-                    let given = inputs
-                        .iter()
-                        .map(|v| env.read(*v, part.dead.contains(v)))
-                        .collect::<Result<_, _>>()?;
-                    let keep: Vec<bool> = outputs.iter().map(|v| keep.contains(v)).collect();
-                    let made = program.run_held(given, &keep, cx);
-                    env.put(outputs, made.map_err(|e| Located::new(graph, e))?);
-                }
-                Work::Control { node, bodies } => {
-                    let n = graph.node(*node);
-                    let given = n
-                        .inputs
-                        .iter()
-                        .map(|v| {
-                            v.map(|v| env.read(v, false).and_then(|v| v.into_host(cx))).transpose()
-                        })
-                        .collect::<Result<_, Reason>>()?;
-                    let made = control::run(&n.op, bodies, given, cx)
-                        .map_err(|e| e.inside(graph, *node))?;
-                    env.put(&n.outputs, made.into_iter().map(Held::Host).collect());
-                }
+        Ok(Progress { env: Env::new(&self.graph, inputs), keep, part: 0, inside: None })
+    }
+
+    /// Goes on with a run until `until` has passed; its outputs, if it is through.
+    pub fn advance(
+        &self,
+        run: &mut Progress,
+        cx: &RunCx<'_>,
+        until: Option<Instant>,
+    ) -> Result<Option<Vec<Held>>, Located> {
+        let graph = &*self.graph;
+        while let Some(part) = self.parts.get(run.part) {
+            if !self.part(part, run, cx, until)? {
+                return Ok(None);
             }
             for v in &part.dead {
-                env.take(*v);
+                run.env.take(graph, *v);
+            }
+            run.part += 1;
+            let more = run.part < self.parts.len();
+            if more && until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(None);
             }
         }
         let outputs = graph.outputs();
         let last = |i: usize| !outputs[i + 1..].contains(&outputs[i]);
-        (0..outputs.len()).map(|i| Ok(env.read(outputs[i], last(i))?)).collect()
+        let env = &mut run.env;
+        let made = (0..outputs.len()).map(|i| Ok(env.read(graph, outputs[i], last(i))?));
+        made.collect::<Result<_, Located>>().map(Some)
+    }
+
+    /// Goes on with one part; whether it is through. Control flow is never paused inside.
+    fn part(
+        &self,
+        part: &Part,
+        run: &mut Progress,
+        cx: &RunCx<'_>,
+        until: Option<Instant>,
+    ) -> Result<bool, Located> {
+        let (graph, env) = (&*self.graph, &mut run.env);
+        let left = || cx.memory.saturating_sub(env.held);
+        match &part.work {
+            Work::Region { program, inputs, outputs, .. } => {
+                let (mut running, memory) = match run.inside.take() {
+                    Some(inside) => inside,
+                    None => {
+                        let memory = left();
+                        let read = |v: &ValueId| env.read(graph, *v, part.dead.contains(v));
+                        let given = inputs.iter().map(read).collect::<Result<_, _>>()?;
+                        let keep = outputs.iter().map(|v| run.keep.contains(v)).collect();
+                        let (program, cx) = (program.clone(), &RunCx { memory, ..*cx });
+                        let running = program.start(given, keep, cx);
+                        (running.map_err(|e| Located::new(graph, e))?, memory)
+                    }
+                };
+                let made = running.advance(&RunCx { memory, ..*cx }, until);
+                match made.map_err(|e| Located::new(graph, e))? {
+                    Some(made) => env.put(outputs, made),
+                    None => {
+                        run.inside = Some((running, memory));
+                        return Ok(false);
+                    }
+                }
+            }
+            Work::Control { node, bodies } => {
+                let cx = &RunCx { memory: left(), ..*cx };
+                let n = graph.node(*node);
+                let mut read = |v| env.read(graph, v, false)?.into_host(cx);
+                let given = n.inputs.iter().map(|v| v.map(&mut read).transpose());
+                let given = given.collect::<Result<_, Reason>>()?;
+                let made =
+                    control::run(&n.op, bodies, given, cx).map_err(|e| e.inside(graph, *node))?;
+                env.put(&n.outputs, made.into_iter().map(Held::Host).collect());
+            }
+        }
+        Ok(true)
     }
 
     /// Gives memory that earlier runs left for later ones back to the system.
@@ -274,9 +321,18 @@ impl Executable {
     }
 }
 
+/// How far a run has come.
+pub(crate) struct Progress {
+    env: Env,
+    /// Outputs that stay where they are made.
+    keep: Vec<ValueId>,
+    part: usize,
+    /// The part's run, if it is paused inside, and the memory that it may take.
+    inside: Option<(Box<dyn Running>, usize)>,
+}
+
 /// The values that are alive in a run.
-struct Env<'a> {
-    graph: &'a Graph,
+struct Env {
     values: HashMap<ValueId, Held>,
     /// Bytes of those that parts made; the graph's inputs are the caller's.
     held: usize,
@@ -290,10 +346,10 @@ fn on_host(value: &Held) -> usize {
     }
 }
 
-impl<'a> Env<'a> {
-    fn new(graph: &'a Graph, inputs: Vec<Held>) -> Env<'a> {
+impl Env {
+    fn new(graph: &Graph, inputs: Vec<Held>) -> Env {
         let values = graph.inputs().iter().copied().zip(inputs).collect();
-        Env { graph, values, held: 0 }
+        Env { values, held: 0 }
     }
 
     fn put(&mut self, to: &[ValueId], made: Vec<Held>) {
@@ -304,20 +360,20 @@ impl<'a> Env<'a> {
     }
 
     /// The value, which nobody will ask for again.
-    fn take(&mut self, v: ValueId) -> Option<Held> {
+    fn take(&mut self, graph: &Graph, v: ValueId) -> Option<Held> {
         let value = self.values.remove(&v)?;
-        if self.graph.producer(v).is_some() {
+        if graph.producer(v).is_some() {
             self.held = self.held.saturating_sub(on_host(&value));
         }
         Some(value)
     }
 
     /// A value's content: computed, given, or a constant.
-    fn read(&mut self, v: ValueId, take: bool) -> Result<Held, Reason> {
-        let found = if take { self.take(v) } else { self.values.get(&v).cloned() };
-        let name = || self.graph.name(v).map_or("", |n| n);
+    fn read(&mut self, graph: &Graph, v: ValueId, take: bool) -> Result<Held, Reason> {
+        let found = if take { self.take(graph, v) } else { self.values.get(&v).cloned() };
+        let name = || graph.name(v).map_or("", |n| n);
         found
-            .or_else(|| self.graph.fact(v).value().map(Held::Host))
+            .or_else(|| graph.fact(v).value().map(Held::Host))
             .ok_or_else(|| invalid!("value {} does not exist yet", name()))
     }
 }

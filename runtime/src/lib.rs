@@ -26,7 +26,7 @@ mod mmap;
 mod model;
 mod options;
 mod profile;
-mod running;
+mod run;
 mod session;
 
 pub use error::Error;
@@ -42,6 +42,7 @@ pub use rinfer_graph::ops::{CustomOp, Inputs};
 pub use rinfer_graph::{
     Bool, DType, Dim, Fact, Facts, Graph, Key, Kind, Limits, Reason, Strings, Tensor, Type, Value,
 };
+pub use run::Run;
 pub use session::{Session, SessionBuilder, did_you_mean};
 
 /// The instruction sets that this machine has, the widest last.

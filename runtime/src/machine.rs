@@ -7,13 +7,18 @@
 
 use std::path::Path;
 
-/// Bytes that the values of one session may take at most; `usize::MAX` where nothing is known.
+/// What is left of the address space for values. Where pointers have 32 bits all of it would not
+/// leave room for anything else.
+const SPACE: usize = usize::MAX / 8 * 7;
+
+/// Bytes that the values of one session may take at most; most of the
+/// address space where nothing is known.
 pub(crate) fn memory() -> usize {
     let read = |path: &str| std::fs::read_to_string(Path::new(path)).unwrap_or_default();
     let ram = mem_total(&read("/proc/meminfo"));
     let group = read("/sys/fs/cgroup/memory.max").trim().parse().ok();
     let space = address_space(&read("/proc/self/limits")).map(|bytes: usize| bytes / 2);
-    [ram, group, space].into_iter().flatten().min().unwrap_or(usize::MAX)
+    [ram, group, space].into_iter().flatten().min().unwrap_or(SPACE)
 }
 
 /// `MemTotal:       24684892 kB`

@@ -11,7 +11,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+#[cfg(all(feature = "mmap", unix))]
+use std::sync::Arc;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use rinfer_graph::onnx::ExternalData;

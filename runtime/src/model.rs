@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rinfer_graph::onnx::{self, CustomOps, ExternalData, ImportOptions, NoExternalData, Port};
+use rinfer_graph::onnx::{
+    self, CustomOps, ExternalData, Files, ImportOptions, NoExternalData, Port,
+};
 use rinfer_graph::ops::CustomOp;
 use rinfer_graph::{Graph, Limits, cost};
 
@@ -19,6 +21,7 @@ pub struct LoadOptions {
     pub(crate) custom: CustomOps,
     pub(crate) dims: HashMap<String, usize>,
     pub(crate) mmap: bool,
+    pub(crate) files: Files,
 }
 
 impl Default for LoadOptions {
@@ -28,6 +31,7 @@ impl Default for LoadOptions {
             custom: CustomOps::new(),
             dims: HashMap::new(),
             mmap: true,
+            files: Files::default(),
         }
     }
 }
@@ -61,6 +65,13 @@ impl LoadOptions {
     /// changed in place may change the answers: read the files of strangers.
     pub fn mmap(mut self, mmap: bool) -> LoadOptions {
         self.mmap = mmap;
+        self
+    }
+
+    /// For a model that is read from memory: the bytes of a file beside it, by its path below the
+    /// model's folder.
+    pub fn file(mut self, location: &str, bytes: impl Into<Bytes>) -> LoadOptions {
+        self.files.insert(location, bytes.into());
         self
     }
 
@@ -106,7 +117,8 @@ impl Model {
         Ok(Model { inner, limits: options.limits.clone(), mappings })
     }
 
-    /// Reads a model from memory; it cannot have external data. Weights alias the bytes.
+    /// Reads a model from memory. Weights alias the bytes; external data is what
+    /// [`LoadOptions::file`] was given.
     ///
     /// # Errors
     /// As for [`Model::open`].
@@ -116,7 +128,7 @@ impl Model {
 
     /// As [`Model::from_bytes`], with options.
     pub fn from_bytes_with(bytes: impl Into<Bytes>, options: &LoadOptions) -> Result<Model, Error> {
-        let import = || Ok(onnx::import(bytes.into(), &options.import(&NoExternalData))?);
+        let import = || Ok(onnx::import(bytes.into(), &options.import(&options.files))?);
         let inner = guarded(import)?;
         Ok(Model { inner, limits: options.limits.clone(), mappings: Vec::new() })
     }

@@ -1,7 +1,9 @@
 //! What one run may be given besides its inputs.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use web_time::Instant;
 
 use rinfer_graph::sync::{AtomicBool, Ordering};
 

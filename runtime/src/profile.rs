@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rinfer_graph::backend::{NodeEvent, Profile};
+use web_time::Instant;
 
 /// One node's part of a run.
 #[derive(Clone, Debug)]

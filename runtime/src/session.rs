@@ -150,6 +150,12 @@ impl SessionBuilder {
         self
     }
 
+    /// For a model that is loaded from memory: a file beside it, as [`LoadOptions::file`].
+    pub fn file(mut self, location: &str, bytes: impl Into<Bytes>) -> SessionBuilder {
+        self.load = self.load.file(location, bytes);
+        self
+    }
+
     /// The values that runs give back, in this order, instead of the model's outputs. Values
     /// inside the graph may be named.
     pub fn outputs<S: Into<String>>(

@@ -1,10 +1,9 @@
 //! Memory that runs leave behind for the runs after them.
 
-use std::time::Instant;
-
 use rinfer_graph::Reason;
 use rinfer_graph::sync::{Mutex, MutexGuard};
-use rinfer_graph::tensor::{Buffer, KEEP_TIME, now, try_buffer};
+use rinfer_graph::tensor::{Buffer, KEEP_TIME, try_buffer};
+use web_time::Instant;
 
 use crate::plan::Plan;
 
@@ -25,7 +24,7 @@ struct Arena {
     /// Which plan it fits: the plan's address serves as its name, and is never followed.
     plan: usize,
     last_used: u64,
-    since: Option<Instant>,
+    since: Instant,
     slots: Slots,
 }
 
@@ -73,12 +72,12 @@ impl Arenas {
 
     /// Keeps the buffers for later runs.
     pub fn give_back(&self, plan: &Plan, slots: Slots) {
-        let since = now();
+        let since = Instant::now();
         let mut idle = self.lock();
         let runs = idle.runs;
         let keep = |arena: &Arena| {
-            let idle = since.zip(arena.since).map(|(now, then)| now.duration_since(then));
-            arena.last_used + KEEP_FOR > runs && idle.is_none_or(|time| time < KEEP_TIME)
+            let idle = since.duration_since(arena.since);
+            arena.last_used + KEEP_FOR > runs && idle < KEEP_TIME
         };
         let old = idle.arenas.extract_if(.., |arena| !keep(arena)).collect::<Vec<_>>();
         idle.arenas.push(Arena { plan: name(plan), last_used: runs, since, slots });

@@ -19,6 +19,7 @@ mod plan_turned;
 pub mod pool;
 mod program;
 pub mod quant;
+mod running;
 pub mod simd;
 mod stop;
 

@@ -8,9 +8,10 @@
 //! item costs.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rinfer_graph::Reason;
+use web_time::Instant;
 
 use crate::stop::{self, checkpoint};
 

@@ -1,7 +1,9 @@
 //! What this processor can do at most: multiply-adds from registers, and reading memory.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use web_time::Instant;
 
 use crate::par;
 use crate::simd::{F32s, Isa};

@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use rinfer_graph::backend::{Backend, Memory, NodeError, NodeEvent, Program, Region, RunCx};
-use rinfer_graph::sync::{Mutex, Ordering};
+use rinfer_graph::backend::{
+    Backend, Held, Memory, NodeError, NodeEvent, Program, Region, RunCx, Running,
+};
+use rinfer_graph::sync::Mutex;
 use rinfer_graph::tensor::{Buffer, Spare, try_buffer};
 use rinfer_graph::{
     Fact, Graph, Kind, Node, NodeId, Reason, Tensor, Type, Value, ValueId, invalid, unsupported,
 };
 use smallvec::SmallVec;
+use web_time::Instant;
 
 use crate::arena::Arenas;
 use crate::kernel::{Args, Cx, Packs, Run};
@@ -18,6 +20,7 @@ use crate::ops;
 use crate::par::{self, Pool};
 use crate::plan::{Place, Plan, Planner, ShapeKey, Source, Step, bytes_of};
 use crate::plan_last;
+use crate::running::{Inside, Paused};
 use crate::simd::Isa;
 use crate::stop::{self, Stop};
 
@@ -66,10 +69,10 @@ impl Backend for CpuBackend {
         graph.nodes().map(|(_, node)| control(&node.op)).collect()
     }
 
-    fn compile(&self, region: Region<'_>) -> Result<Box<dyn Program>, NodeError> {
+    fn compile(&self, region: Region<'_>) -> Result<Arc<dyn Program>, NodeError> {
         let nodes = Nodes::new(self.isa, &region);
         self.pool.install(|| nodes.prepack(&region))?;
-        Ok(Box::new(CpuProgram {
+        Ok(Arc::new(CpuProgram {
             nodes,
             pool: self.pool.clone(),
             plans: Mutex::default(),
@@ -89,11 +92,11 @@ pub(crate) struct Nodes {
     /// Constants: their facts. Tensors among them are weights.
     constants: Vec<(Local, Fact)>,
     /// Constants that are no tensors of numbers.
-    others: Vec<(Local, Value)>,
+    pub others: Vec<(Local, Value)>,
     weights: Vec<Option<Tensor>>,
     /// One past the last node that reads each value; `usize::MAX` for the program's outputs.
     read_until: Vec<usize>,
-    program_inputs: Vec<Local>,
+    pub program_inputs: Vec<Local>,
     program_outputs: Vec<Local>,
 }
 
@@ -245,20 +248,17 @@ const IMAGES: usize = 4;
 /// Plans kept for different shapes; beyond that the oldest go.
 const PLANS: usize = 64;
 
-struct CpuProgram {
-    nodes: Nodes,
-    pool: Pool,
+pub(crate) struct CpuProgram {
+    pub nodes: Nodes,
+    pub pool: Pool,
     plans: Mutex<Plans>,
-    arenas: Arenas,
+    pub arenas: Arenas,
     /// Outputs that the caller has dropped.
-    spare: Arc<Spare>,
+    pub spare: Arc<Spare>,
 }
 
-/// A plan that takes no longer is not worth waking other threads for: that takes about as long.
-const QUICK: Duration = Duration::from_micros(50);
-
 /// Does `f` on the threads of `pool`, so that what stops the run stops it.
-fn on<R: Send>(pool: &Pool, cx: &RunCx<'_>, f: impl FnOnce() -> R + Send) -> R {
+pub(crate) fn on<R: Send>(pool: &Pool, cx: &RunCx<'_>, f: impl FnOnce() -> R + Send) -> R {
     let stop = Stop::of(cx);
     pool.install(|| stop::under(stop, f))
 }
@@ -270,7 +270,7 @@ struct Plans {
     oldest: std::collections::VecDeque<(usize, ShapeKey)>,
 }
 
-type Env = Vec<Option<Value>>;
+pub(crate) type Env = Vec<Option<Value>>;
 
 impl CpuProgram {
     /// What the shapes of the values at hand are, as far as nodes from `start` on read them.
@@ -285,13 +285,13 @@ impl CpuProgram {
     }
 
     /// Bytes of the values that earlier plans of this run made.
-    fn held(&self, env: &Env) -> usize {
+    pub fn held(&self, env: &Env) -> usize {
         let given = &self.nodes.program_inputs;
         let made = env.iter().enumerate().filter(|(l, _)| !given.contains(l));
         made.filter_map(|(_, v)| Some(v.as_ref()?.byte_len())).sum()
     }
 
-    fn plan(&self, start: usize, env: &Env, cx: &RunCx<'_>) -> Result<Arc<Plan>, NodeError> {
+    pub fn plan(&self, start: usize, env: &Env, cx: &RunCx<'_>) -> Result<Arc<Plan>, NodeError> {
         let key = (start, self.shape_key(start, env));
         let lock = || self.plans.lock().unwrap_or_else(|e| e.into_inner());
         let fits = |plan: &&Arc<Plan>| {
@@ -322,48 +322,8 @@ impl CpuProgram {
         Ok(plan)
     }
 
-    fn execute(&self, inputs: Vec<Value>, cx: &RunCx<'_>) -> Result<Vec<Value>, NodeError> {
-        let mut env: Env = vec![None; self.nodes.values()];
-        for (&l, value) in self.nodes.program_inputs.iter().zip(inputs) {
-            env[l] = Some(value);
-        }
-        for (l, value) in &self.nodes.others {
-            env[*l] = Some(value.clone());
-        }
-        let mut start = 0;
-        while start < self.nodes.len() {
-            let plan = self.plan(start, &env, cx)?;
-            let held = self.held(&env);
-            cx.check_memory(plan.bytes().saturating_add(held))?;
-            let cx = &RunCx { memory: cx.memory - held - plan.bytes(), ..*cx };
-            self.spare.allow(plan.outputs);
-            let mut slots = self.arenas.take(&plan)?;
-            let result = self.timed(&plan, &mut env, &mut slots, cx);
-            self.arenas.give_back(&plan, slots);
-            result?;
-            start = plan.end;
-        }
-        self.collect(env)
-    }
-
-    /// Runs a plan on all threads, or on the caller's alone if it was quick the last time.
-    fn timed(
-        &self,
-        plan: &Plan,
-        env: &mut Env,
-        slots: &mut [Option<Buffer>],
-        cx: &RunCx<'_>,
-    ) -> Result<(), NodeError> {
-        let serial = Pool::serial();
-        let pool = if plan.quick.load(Ordering::Relaxed) { &serial } else { &self.pool };
-        let start = Instant::now();
-        let result = on(pool, cx, || self.run_plan(plan, env, slots, cx));
-        plan.quick.store(start.elapsed() < QUICK, Ordering::Relaxed);
-        result
-    }
-
     /// The program's outputs; one that is a constant or an input is handed out as it is.
-    fn collect(&self, mut env: Env) -> Result<Vec<Value>, NodeError> {
+    pub fn collect(&self, mut env: Env) -> Result<Vec<Value>, NodeError> {
         let outputs = &self.nodes.program_outputs;
         let mut made = Vec::with_capacity(outputs.len());
         for (i, &l) in outputs.iter().enumerate() {
@@ -375,18 +335,27 @@ impl CpuProgram {
         Ok(made)
     }
 
-    fn run_plan(
+    /// Takes the steps of a plan until `until` has passed, but at least one; whether there are no
+    /// more.
+    pub fn run_plan(
         &self,
-        plan: &Plan,
+        inside: &mut Inside,
         env: &mut Env,
-        slots: &mut [Option<Buffer>],
         cx: &RunCx<'_>,
-    ) -> Result<(), NodeError> {
-        env.resize(env.len().max(plan.slot_of.len()), None);
-        for (l, value) in &plan.constants {
-            env[*l] = Some(value.clone());
+        until: Option<Instant>,
+    ) -> Result<bool, NodeError> {
+        let (plan, slots) = (&*inside.plan, &mut inside.slots);
+        if inside.step == 0 {
+            env.resize(env.len().max(plan.slot_of.len()), None);
+            for (l, value) in &plan.constants {
+                env[*l] = Some(value.clone());
+            }
         }
-        for step in &plan.steps {
+        let first = inside.step;
+        for step in &plan.steps[first..] {
+            if inside.step > first && until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(false);
+            }
             let id = self.nodes.id(step.node);
             cx.check().map_err(|reason| reason.at(id))?;
             let start = cx.profile.map(|_| Instant::now());
@@ -402,8 +371,9 @@ impl CpuProgram {
             for &l in &step.dead {
                 recycle(env[l].take(), plan.slot_of[l], slots);
             }
+            inside.step += 1;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn run_step(
@@ -547,15 +517,19 @@ fn check_made(step: &Step, made: Vec<Value>, cx: &RunCx<'_>) -> Result<Vec<Value
 
 impl Program for CpuProgram {
     fn run(&self, inputs: Vec<Value>, cx: &RunCx<'_>) -> Result<Vec<Value>, NodeError> {
-        if inputs.len() != self.nodes.program_inputs.len() {
-            return Err(invalid!(
-                "{} inputs for a program of {}",
-                inputs.len(),
-                self.nodes.program_inputs.len()
-            )
-            .into());
-        }
-        self.execute(inputs, cx)
+        let mut run = self.begin(inputs)?;
+        let made = self.advance(&mut run, cx, None)?;
+        made.ok_or_else(|| Reason::new(Kind::Internal, "a run without an end stopped").into())
+    }
+
+    fn start(
+        self: Arc<Self>,
+        inputs: Vec<Held>,
+        _keep: Vec<bool>,
+        cx: &RunCx<'_>,
+    ) -> Result<Box<dyn Running>, NodeError> {
+        let inputs = inputs.into_iter().map(|value| value.into_host(cx));
+        Ok(Box::new(Paused::new(self, inputs.collect::<Result<_, _>>()?)?))
     }
 
     fn trim(&self) {

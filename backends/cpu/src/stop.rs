@@ -8,11 +8,11 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::time::Instant;
 
 use rinfer_graph::Reason;
 use rinfer_graph::backend::RunCx;
 use rinfer_graph::sync::{AtomicBool, Ordering, thread_local};
+use web_time::Instant;
 
 /// When to stop.
 #[derive(Debug)]

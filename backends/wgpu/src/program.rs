@@ -3,7 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rinfer_graph::backend::{Backend, Held, Memory, NodeError, OnDevice, Program, Region, RunCx};
+use rinfer_graph::backend::{
+    Backend, Held, Memory, NodeError, OnDevice, Program, Region, RunCx, Running, Whole,
+};
 use rinfer_graph::shape::Sizes;
 use rinfer_graph::{Fact, Graph, Kind, Node, NodeId, Reason, Type, Value, invalid};
 
@@ -62,7 +64,7 @@ impl Backend for GpuBackend {
         sites(graph).into_iter().map(|site| site.map(drop)).collect()
     }
 
-    fn compile(&self, region: Region<'_>) -> Result<Box<dyn Program>, NodeError> {
+    fn compile(&self, region: Region<'_>) -> Result<Arc<dyn Program>, NodeError> {
         let nodes = Nodes::new(&region)?;
         for entry in nodes.entries.iter().filter(|e| e.site == Site::Gpu) {
             // Those that decide shapes are read on the host; large ones never do.
@@ -77,7 +79,7 @@ impl Backend for GpuBackend {
         }
         let (gpu, host) = (self.gpu.clone(), self.host.clone());
         let traits = self.traits.clone();
-        Ok(Box::new(GpuProgram { nodes, gpu, host, traits, plans: Mutex::default() }))
+        Ok(Arc::new(GpuProgram { nodes, gpu, host, traits, plans: Mutex::default() }))
     }
 }
 
@@ -283,6 +285,15 @@ impl Program for GpuProgram {
             start = ready.plan.end;
         }
         self.collect(env, &here, cx)
+    }
+
+    fn start(
+        self: Arc<Self>,
+        inputs: Vec<Held>,
+        keep: Vec<bool>,
+        _cx: &RunCx<'_>,
+    ) -> Result<Box<dyn Running>, NodeError> {
+        Ok(Box::new(Whole::new(self, inputs, keep)))
     }
 
     fn memory(&self, inputs: &[Fact]) -> Result<Memory, NodeError> {

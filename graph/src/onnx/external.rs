@@ -4,6 +4,8 @@
 //! IR, "External Tensor Data"). What the names mean is checked here; opening files is the
 //! caller's, behind [`ExternalData`].
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use rinfer_onnx_proto::TensorProto;
 
@@ -23,6 +25,45 @@ pub struct NoExternalData;
 impl ExternalData for NoExternalData {
     fn read(&self, location: &str, _: u64, _: Option<u64>) -> Result<Bytes, Reason> {
         Err(unsupported!("external data {location:?} of a model that was given as bytes"))
+    }
+}
+
+/// Files that a program holds in memory, by their path below the model's folder.
+#[derive(Clone, Debug, Default)]
+pub struct Files(HashMap<String, Bytes>);
+
+impl Files {
+    /// Adds a file, or puts another in its place.
+    pub fn insert(&mut self, location: &str, bytes: Bytes) {
+        self.0.insert(plain(location).to_string(), bytes);
+    }
+}
+
+/// `./a` is `a`.
+fn plain(location: &str) -> &str {
+    location.trim_start_matches("./")
+}
+
+impl ExternalData for Files {
+    fn read(&self, location: &str, offset: u64, length: Option<u64>) -> Result<Bytes, Reason> {
+        let Some(file) = self.0.get(plain(location)) else {
+            return match self.0.is_empty() {
+                true => NoExternalData.read(location, offset, length),
+                false => Err(invalid!("external data {location:?} was not given")),
+            };
+        };
+        let start = usize::try_from(offset).ok().filter(|&start| start <= file.len());
+        let rest = start.map(|start| file.slice(start..));
+        let length = length.map(usize::try_from).transpose().ok();
+        let part = rest.zip(length).and_then(|(rest, length)| match length {
+            Some(length) if length > rest.len() => None,
+            Some(length) => Some(rest.slice(..length)),
+            None => Some(rest),
+        });
+        part.ok_or_else(|| {
+            let (bytes, wanted) = (file.len(), length.flatten().unwrap_or_default());
+            invalid!("external data {location:?} has {bytes} bytes, none for {wanted} at {offset}")
+        })
     }
 }
 
@@ -85,6 +126,20 @@ pub fn check_location(location: &str) -> Result<(), Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_in_memory_are_read_within_their_bounds() {
+        let mut files = Files::default();
+        assert!(files.read("w", 0, None).unwrap_err().text.contains("given as bytes"));
+        files.insert("./w", Bytes::from_static(b"0123"));
+        assert_eq!(files.read("w", 1, Some(2)).unwrap(), "12");
+        assert_eq!(files.read("./w", 4, None).unwrap(), "");
+        for (offset, length) in [(0, Some(5)), (5, None), (3, Some(u64::MAX)), (u64::MAX, Some(1))]
+        {
+            assert!(files.read("w", offset, length).is_err());
+        }
+        assert!(files.read("v", 0, None).is_err());
+    }
 
     #[test]
     fn only_plain_relative_paths_pass() {

@@ -13,7 +13,7 @@ pub mod tensors;
 pub mod values;
 
 pub use export::{ExportError, export, export_external};
-pub use external::{ExternalData, NoExternalData};
+pub use external::{ExternalData, Files, NoExternalData};
 pub use import::{CustomOps, ImportError, ImportOptions, import};
 pub use model::{Model, Port};
 pub use node::{NodeCx, Outputs};

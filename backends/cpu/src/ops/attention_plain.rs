@@ -70,7 +70,7 @@ fn write(x: &[f64], out: &mut Tensor) -> Result<(), Reason> {
         DType::F64 => out.as_mut_slice::<f64>().copy_from_slice(x),
         dtype @ (DType::F32 | DType::F16 | DType::BF16) => {
             let narrow: Vec<f32> = x.iter().map(|&x| x as f32).collect();
-            let isa = crate::simd::Isa::Scalar(crate::simd::Scalar);
+            let isa = crate::simd::Isa::BASE;
             write_codes(isa, dtype, &narrow, false, out.as_mut_bytes())?;
         }
         dtype => return Err(unsupported!("attention over {dtype} is not supported")),

@@ -37,6 +37,7 @@ pub trait Dots: Copy + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub enum Bytes {
     /// Byte by byte.
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     Scalar(Scalar),
     /// Pairs of 16 bits.
     #[cfg(target_arch = "x86_64")]
@@ -59,6 +60,7 @@ impl Bytes {
     /// The best way that an instruction set has.
     pub fn of(isa: Isa) -> Bytes {
         match isa {
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Isa::Scalar(s) => Bytes::Scalar(s),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(s) => Bytes::Avx2(s),
@@ -117,23 +119,24 @@ fn registers_of<D: Dots>(_: D) -> usize {
 #[macro_export]
 macro_rules! dots_dispatch {
     ($bytes:expr, $d:ident => $e:expr) => {{
-        use $crate::simd::{Bytes, Dots};
+        use $crate::simd::Bytes;
         match $bytes {
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Bytes::Scalar($d) => $e,
             #[cfg(target_arch = "x86_64")]
-            Bytes::Avx2($d) => Dots::call(
+            Bytes::Avx2($d) => $crate::simd::Dots::call(
                 $d,
                 #[inline(always)]
                 move || $e,
             ),
             #[cfg(target_arch = "x86_64")]
-            Bytes::Avx512($d) => Dots::call(
+            Bytes::Avx512($d) => $crate::simd::Dots::call(
                 $d,
                 #[inline(always)]
                 move || $e,
             ),
             #[cfg(target_arch = "x86_64")]
-            Bytes::Vnni($d) => Dots::call(
+            Bytes::Vnni($d) => $crate::simd::Dots::call(
                 $d,
                 #[inline(always)]
                 move || $e,

@@ -46,6 +46,7 @@ pub const MAX_LANES: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub enum Isa {
     /// One lane, no intrinsics: the reference the others are tested against.
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     Scalar(Scalar),
     /// 8 lanes: AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
@@ -62,24 +63,30 @@ pub enum Isa {
 }
 
 impl Isa {
+    /// What needs no detection. A module for browsers is downloaded, and holds no second set.
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+    pub const BASE: Isa = Isa::Scalar(Scalar);
+    /// What needs no detection. A module for browsers is downloaded, and holds no second set.
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    pub const BASE: Isa = Isa::Wasm(Wasm::always());
+
     /// Every instruction set this machine can run, widest last.
     pub fn available() -> Vec<Isa> {
-        let mut isas = vec![Isa::Scalar(Scalar)];
+        #[allow(unused_mut, reason = "some targets have no other")]
+        let mut isas = vec![Isa::BASE];
         #[cfg(target_arch = "x86_64")]
         isas.extend(Avx2::detect().map(Isa::Avx2));
         #[cfg(target_arch = "x86_64")]
         isas.extend(Avx512::detect().map(Isa::Avx512));
         #[cfg(target_arch = "aarch64")]
         isas.push(Isa::Neon(Neon::always()));
-        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-        isas.push(Isa::Wasm(Wasm::always()));
         isas.dedup_by(|a, b| a.name() == b.name());
         isas
     }
 
     /// The widest instruction set of this machine.
     pub fn best() -> Isa {
-        Isa::available().last().copied().unwrap_or(Isa::Scalar(Scalar))
+        Isa::available().last().copied().unwrap_or(Isa::BASE)
     }
 
     /// The instruction set that `RINFER_ISA` asks for, or the widest if it is not set.
@@ -110,6 +117,7 @@ impl Isa {
     /// The name that [`Isa::named`] accepts.
     pub fn name(self) -> &'static str {
         match self {
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Isa::Scalar(_) => "scalar",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => "avx2",
@@ -452,6 +460,7 @@ macro_rules! simd_dispatch {
     ($isa:expr, $s:ident => $e:expr) => {{
         use $crate::simd::Isa;
         match $isa {
+            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
             Isa::Scalar($s) => $e,
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2($s) => $crate::simd::Simd::call(

@@ -1,17 +1,67 @@
-//! Running a session: what it is given, checked, and what it gives back.
+//! Runs of a session: at once, or in slices for whoever must not be kept waiting.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use rinfer_graph::backend::{Held, RunCx};
 use rinfer_graph::onnx::Port;
 use rinfer_graph::{Dim, Reason, Type, Value, ValueId, invalid};
+use web_time::Instant;
 
 use crate::error::Error;
+use crate::executable::Progress;
 use crate::held::RunValue;
 use crate::mmap::Mapping;
 use crate::options::RunOptions;
 use crate::session::{Session, did_you_mean};
+
+/// A run that is done in slices: where there is one thread that others wait for too, such as that
+/// of a page. Dropped, it ends.
+///
+/// ```
+/// use rinfer::{RunOptions, Session, Tensor};
+/// use std::{sync::Arc, time::Duration};
+///
+/// let session = Session::builder().load_text("x: float[n]; y = Exp(x); z = Sin(y); → z")?;
+/// let inputs = [("x", Tensor::vector(&[0f32]))];
+/// let mut run = Arc::new(session).start(inputs, &RunOptions::new())?;
+/// let outputs = loop {
+///     match run.advance(Duration::from_millis(10))? {
+///         Some(outputs) => break outputs,
+///         None => println!("what else there is to do is done now"),
+///     }
+/// };
+/// assert_eq!(outputs[0].as_tensor()?.as_slice::<f32>(), [1f32.sin()]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Run {
+    session: Arc<Session>,
+    options: RunOptions,
+    /// Nothing is left of a run that is through or failed.
+    progress: Option<Progress>,
+}
+
+impl Run {
+    /// Goes on for about this long: at least one node is run, and none is paused inside, nor is
+    /// control flow. The outputs, once there are all.
+    ///
+    /// # Errors
+    /// As for [`Session::run_with`]; the run is over.
+    pub fn advance(&mut self, time: Duration) -> Result<Option<Vec<Value>>, Error> {
+        let Some(mut progress) = self.progress.take() else {
+            return Err(Error::Option(invalid!("the run is over")));
+        };
+        let (session, cx) = (&self.session, &self.session.cx(&self.options));
+        let until = Instant::now().checked_add(time);
+        let made = session.executable.advance(&mut progress, cx, until)?;
+        if made.is_none() {
+            self.progress = Some(progress);
+        }
+        session.check_mappings()?;
+        let host = |made: Vec<Held>| made.into_iter().map(|value| value.into_host(cx)).collect();
+        made.map(host).transpose().map_err(Error::Option)
+    }
+}
 
 impl Session {
     /// Runs once with named inputs; gives the outputs in the order of [`Session::outputs`].
@@ -77,35 +127,76 @@ impl Session {
         N: AsRef<str>,
         V: Into<RunValue>,
     {
+        let keep = keep.iter().map(|name| self.output_id(name)).collect::<Result<_, _>>()?;
+        let given = self.given(inputs)?;
+        let made = self.executable.run_held(given, keep, &self.cx(&self.bounded(options)));
+        self.check_mappings()?;
+        Ok(made?.into_iter().map(RunValue::from).collect())
+    }
+
+    /// Begins a run that is done in slices. A timeout counts from now on, pauses included.
+    ///
+    /// # Errors
+    /// An input is missing, unknown or does not fit.
+    pub fn start<N, V>(
+        self: &Arc<Self>,
+        inputs: impl IntoIterator<Item = (N, V)>,
+        options: &RunOptions,
+    ) -> Result<Run, Error>
+    where
+        N: AsRef<str>,
+        V: Into<Value>,
+    {
+        let inputs = inputs.into_iter().map(|(name, value)| (name, RunValue::Host(value.into())));
+        let given = self.given(inputs)?;
+        let progress = self.executable.begin(given, Vec::new()).map_err(Error::Option)?;
+        Ok(Run { session: self.clone(), options: self.bounded(options), progress: Some(progress) })
+    }
+
+    /// The options with the time at which the run must be over.
+    fn bounded(&self, options: &RunOptions) -> RunOptions {
+        let now = Instant::now();
+        let timeouts = [options.timeout, self.limits.run_time];
+        let bounds = timeouts.into_iter().flatten().filter_map(|t| now.checked_add(t));
+        RunOptions { deadline: bounds.chain(options.deadline).min(), ..options.clone() }
+    }
+
+    fn cx<'a>(&'a self, options: &'a RunOptions) -> RunCx<'a> {
+        RunCx {
+            cancel: options.cancel.as_ref().map(|t| t.flag()),
+            deadline: options.deadline,
+            profile: options.profiler.as_ref().map(|p| p as _),
+            memory: self.memory,
+            limits: &self.limits,
+            seed: options.seed,
+        }
+    }
+
+    /// Outputs of weights that are no longer there are no outputs.
+    fn check_mappings(&self) -> Result<(), Error> {
+        match self.mappings.iter().any(Mapping::is_lost) {
+            true => Err(Error::Lost),
+            false => Ok(()),
+        }
+    }
+
+    /// The inputs in the model's order.
+    fn given<N, V>(&self, inputs: impl IntoIterator<Item = (N, V)>) -> Result<Vec<Held>, Error>
+    where
+        N: AsRef<str>,
+        V: Into<RunValue>,
+    {
         let mut given: Vec<Option<Held>> = vec![None; self.inputs.len()];
         for (name, value) in inputs {
             self.accept(name.as_ref(), value.into(), &mut given)?;
         }
-        let keep = keep.iter().map(|name| self.output_id(name)).collect::<Result<Vec<_>, _>>()?;
         let missing = |(port, value): (&Port, Option<Held>)| {
             value.ok_or_else(|| Error::Input {
                 name: port.name.clone(),
                 reason: invalid!("is missing"),
             })
         };
-        let given = self.inputs.iter().zip(given).map(missing).collect::<Result<Vec<_>, _>>()?;
-        let now = Instant::now();
-        let timeouts = [options.timeout, self.limits.run_time];
-        let bounds = timeouts.into_iter().flatten().filter_map(|t| now.checked_add(t));
-        let cx = RunCx {
-            cancel: options.cancel.as_ref().map(|t| t.flag()),
-            deadline: bounds.chain(options.deadline).min(),
-            profile: options.profiler.as_ref().map(|p| p as _),
-            memory: self.memory,
-            limits: &self.limits,
-            seed: options.seed,
-        };
-        let made = self.executable.run_held(given, &keep, &cx);
-        // Outputs of weights that are no longer there are no outputs.
-        if self.mappings.iter().any(Mapping::is_lost) {
-            return Err(Error::Lost);
-        }
-        Ok(made?.into_iter().map(RunValue::from).collect())
+        self.inputs.iter().zip(given).map(missing).collect()
     }
 
     /// The value that an output is.
@@ -174,4 +265,48 @@ fn check_type(port: &Port, ty: &Type, shape: Option<&[usize]>) -> Result<(), Rea
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tensor;
+
+    const NET: &str = "x: float[n, 4]; a = Exp(x); b = Softmax(a); s = Shape(b); \
+                       c = Reshape(b, s); d = ReduceSum(c, [1]); → d, c";
+
+    fn x() -> [(&'static str, Tensor); 1] {
+        [("x", Tensor::from_slice(&[2, 4], &[0.1f32, 0.2, 0.3, 0.4, 1.0, 2.0, 3.0, 4.0]))]
+    }
+
+    #[test]
+    fn slices_make_what_a_whole_run_makes() {
+        let builder = Session::builder().threads(2).optimize(false);
+        let session = Arc::new(builder.load_text(NET).unwrap());
+        let whole = session.run(x()).unwrap();
+        for _ in 0..3 {
+            let mut run = session.start(x(), &RunOptions::new()).unwrap();
+            let mut slices = 1;
+            let made = loop {
+                match run.advance(Duration::ZERO).unwrap() {
+                    Some(made) => break made,
+                    None => slices += 1,
+                }
+            };
+            assert_eq!(made, whole);
+            assert!(slices > 1, "{slices} slices");
+            assert!(run.advance(Duration::ZERO).is_err());
+        }
+    }
+
+    #[test]
+    fn a_timeout_counts_pauses() {
+        let session = Arc::new(Session::builder().optimize(false).load_text(NET).unwrap());
+        let options = RunOptions::new().timeout(Duration::from_millis(1));
+        let mut run = session.start(x(), &options).unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(run.advance(Duration::from_secs(1)).is_err());
+        drop(session.start(x(), &options).unwrap());
+        assert_eq!(session.run(x()).unwrap().len(), 2);
+    }
 }
