@@ -1,7 +1,7 @@
 //! The register tile: `C[r, w] = start + alpha · A[r, k] · B[k, w]` over packed panels.
 //!
 //! A panel of A is `k × r`, one of B `k × w`; both are read once, in order. The accumulators fill
-//! the registers: 14 × 2 vectors of 32, 6 × 2 of 16.
+//! the registers: 14 × 2 vectors of 32, 6 × 2 of 16, 4 × 2 where some are taken.
 
 use crate::simd::{F32s, Isa, MatMut, Simd};
 
@@ -10,7 +10,8 @@ pub const fn tile_rows<S: Simd>() -> usize {
     match (S::REGISTERS, S::LANES) {
         (_, 1) => 4,
         (32.., _) => 14,
-        _ => 6,
+        (16.., _) => 6,
+        _ => 4,
     }
 }
 

@@ -1,0 +1,155 @@
+// The WebAssembly module: compiled once, instantiated when it is needed, replaced if it breaks.
+
+import glue from './glue.js';
+import { RinferError } from './errors.js';
+
+/** Settings that hold for everything; the names are onnxruntime-web's. */
+export const env = {
+  wasm: {
+    /** Where the .wasm file is: a URL of the file, or of the folder it is in. */
+    wasmPaths: undefined,
+    /** The .wasm file itself. */
+    wasmBinary: undefined,
+    /** This build has one thread. */
+    numThreads: 1,
+    /** Milliseconds that a run goes on before others get their turn. */
+    slice: typeof document === 'undefined' ? 40 : 12,
+  },
+};
+
+const FILE = 'rinfer.wasm';
+/** An instance with more memory than this is let go of when its last session is. */
+const KEEP = 64 * 2 ** 20;
+
+const inNode = typeof process !== 'undefined' && Boolean(process.versions?.node);
+
+function address() {
+  const { wasmPaths } = env.wasm;
+  if (wasmPaths === undefined) return new URL('./rinfer.wasm', import.meta.url);
+  const given = String(
+    typeof wasmPaths === 'object' && !(wasmPaths instanceof URL) ? wasmPaths.wasm : wasmPaths,
+  );
+  const base = typeof location === 'undefined' ? import.meta.url : location.href;
+  return new URL(given.endsWith('.wasm') ? given : `${given.replace(/\/?$/, '/')}${FILE}`, base);
+}
+
+async function compile() {
+  if (env.wasm.wasmBinary) return WebAssembly.compile(env.wasm.wasmBinary);
+  const url = address();
+  if (inNode && url.protocol === 'file:') {
+    const { readFile } = await import('node:fs/promises');
+    return WebAssembly.compile(await readFile(url));
+  }
+  const response = await fetch(url);
+  if (!response.ok) {
+    throw new RinferError('invalid', `${url} cannot be fetched: status ${response.status}`);
+  }
+  const type = response.headers.get('content-type') ?? '';
+  if (type.startsWith('application/wasm')) return WebAssembly.compileStreaming(response);
+  return WebAssembly.compile(await response.arrayBuffer());
+}
+
+/** One instance of the module with its memory. */
+class Engine {
+  constructor(module) {
+    this.glue = glue();
+    this.memory = this.glue.initSync({ module }).memory;
+    this.sessions = new Set();
+    this.broken = undefined;
+  }
+
+  /** Does `f`; whatever it throws is a RinferError, and a trap is the end of this instance. */
+  call(f) {
+    if (this.broken) throw this.broken;
+    try {
+      return f(this.glue);
+    } catch (error) {
+      const trap = error instanceof WebAssembly.RuntimeError;
+      const deep = error instanceof RangeError && /stack/i.test(error.message);
+      if (!trap && !deep) throw RinferError.from(error);
+      throw this.breakDown(error, deep);
+    }
+  }
+
+  /** What a trap means. Whatever this instance holds cannot be relied on any more. */
+  breakDown(error, deep) {
+    let full = false;
+    try {
+      this.memory.grow(64);
+    } catch {
+      full = true;
+    }
+    let words;
+    try {
+      words = this.glue.last_words();
+    } catch {
+      words = undefined;
+    }
+    const [kind, text] = full
+      ? ['limit', 'the 4 GiB that WebAssembly can address are used up']
+      : [deep ? 'limit' : 'internal', `internal error: ${words ?? error.message}`];
+    const mebibytes = Math.round(this.memory.buffer.byteLength / 2 ** 20);
+    const first = new RinferError(kind, `${text} (${mebibytes} MiB in use)`, { cause: error });
+    this.broken = new RinferError('lost', `the session was lost with its engine: ${text}`, {
+      cause: error,
+    });
+    if (current === this) current = undefined;
+    return first;
+  }
+
+  add(session) {
+    this.sessions.add(session);
+  }
+
+  /** Memory that WebAssembly got it keeps: after a large model the whole instance goes. */
+  remove(session) {
+    this.sessions.delete(session);
+    if (this.sessions.size === 0 && this.memory.buffer.byteLength > KEEP && current === this) {
+      current = undefined;
+    }
+  }
+}
+
+let module;
+let current;
+
+/** The instance that new sessions live in. */
+export async function engine() {
+  module ??= compile();
+  let compiled;
+  try {
+    compiled = await module;
+  } catch (error) {
+    // The next one tries again.
+    module = undefined;
+    throw error instanceof RinferError
+      ? error
+      : new RinferError('invalid', `the engine cannot be loaded: ${error.message}`, {
+          cause: error,
+        });
+  }
+  current ??= new Engine(compiled);
+  return current;
+}
+
+/** Bytes of WebAssembly memory that are in use by the instance of new sessions. */
+export function memoryInUse() {
+  return current?.memory.buffer.byteLength ?? 0;
+}
+
+/** Lets everything else that waits have its turn. */
+export const others = inNode
+  ? () =>
+      new Promise((resolve) => {
+        setImmediate(resolve);
+      })
+  : (() => {
+      const { port1, port2 } = new MessageChannel();
+      const waiting = [];
+      port1.onmessage = () => waiting.shift()();
+      return () =>
+        new Promise((resolve) => {
+          waiting.push(resolve);
+          port2.postMessage(0);
+        });
+    })();
