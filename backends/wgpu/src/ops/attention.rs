@@ -7,9 +7,9 @@
 use rinfer_graph::ops::{Attention, AttentionSizes, Scores, mask_strides};
 use rinfer_graph::{DType, Fact, Reason, unsupported};
 
-use super::functions::literal;
+use super::functions::{cast, literal};
 use super::gemm::{self, Sizes};
-use super::rows::{Target, softmax_rows};
+use super::rows::{NO_START, Target, softmax_rows};
 use crate::kernel::{Cx, Kernel};
 use crate::shader::{Bind, Class, Launch, Shader};
 
@@ -39,13 +39,17 @@ pub(super) fn compile(op: &Attention, cx: &Cx<'_>) -> Result<Kernel, Reason> {
         kernel.push(joined(cx, &s, 2)?);
     }
     kernel.push(scores(op, cx, &s, (raw, DType::F32), Scores::Biased)?);
-    kernel.push(softmax_rows(
-        cx,
-        (DType::F32, raw),
-        &weights,
-        "select(exp(x) / sum, 0.0, masked)",
-        [rows, keys, 1],
-    )?);
+    let mut softmax = Shader::new(include_str!("softmax.wgsl"));
+    let mut start = NO_START;
+    if cx.opt(8).is_some() {
+        softmax.read("sinks", cx.dtype(8)?, Bind::Input(8))?;
+        softmax.u32("queries", s.queries)?;
+        softmax.u32("q_heads", s.q_heads)?;
+        start = "sinks_at(r / p.queries % p.q_heads)";
+    }
+    let result = "select(exp(x) / sum, 0.0, masked)";
+    let softmax = (softmax, (DType::F32, raw));
+    kernel.push(softmax_rows(cx, softmax, &weights, [result, start], [rows, keys, 1])?);
     if cx.wants(3) {
         shown(op, cx, &s, weights.bind, &mut kernel)?;
     }
@@ -80,6 +84,14 @@ fn whole(
 ) -> Result<Launch, Reason> {
     let file = include_str!("flash_attention.wgsl");
     let mut shader = Shader::new(&file.replace("Q_TILE", &format!("{}u", 8 * s.head.max(1))));
+    if cx.opt(6).is_some() || cx.opt(7).is_some() {
+        shader.faults();
+    }
+    let mut sink = NO_START;
+    if cx.opt(8).is_some() {
+        shader.read("sinks", cx.dtype(8)?, Bind::Input(8))?;
+        sink = "sinks_at(b % p.q_heads)";
+    }
     shader.read("q", cx.dtype(0)?, Bind::Input(0))?;
     place(&mut shader, "q_place", s.side_by_side, [s.q_heads, s.queries, s.head])?;
     shader.u32("past", s.past_keys)?;
@@ -112,6 +124,7 @@ fn value_of(b: u32, n: u32, d: u32) -> f32 {{
   return value_vector(b / p.q_heads, b % p.q_heads / p.group, n, d);
 }}
 fn masked(v: f32, b: u32, m: u32, n: u32) -> f32 {{\n{text}  return s;\n}}
+fn sink_of(b: u32) -> f32 {{ return {sink}; }}
 fn place_of(b: u32, m: u32, n: u32) -> u32 {{ return {place}; }}"
     ));
     shader.write("y", target.dtype, target.bind)?;
@@ -194,6 +207,9 @@ fn scores(
     stage: Scores,
 ) -> Result<Launch, Reason> {
     let mut shader = Shader::new("");
+    if stage == Scores::Biased && (cx.opt(6).is_some() || cx.opt(7).is_some()) {
+        shader.faults();
+    }
     shader.read("q", cx.dtype(0)?, Bind::Input(0))?;
     place(&mut shader, "q_place", s.side_by_side, [s.q_heads, s.queries, s.head])?;
     shader.u32("past", s.past_keys)?;
@@ -245,16 +261,32 @@ fn mask(
     shader: &mut Shader,
     text: &mut String,
 ) -> Result<(), Reason> {
-    if cx.opt(6).is_some() {
-        shader.read("lens", cx.dtype(6)?, Bind::Input(6))?;
-        shader.i32("queries", s.queries as i64)?;
-        text.push_str(
-            "  let len = lens_at(b / p.q_heads).x;
-  if (n >= len) { return -infinity(); }
-  let before = i32(len) - p.queries;\n",
+    text.push_str("  var before = i32(p.past);\n");
+    if cx.opt(6).is_some() || cx.opt(7).is_some() {
+        shader.u32("all_keys", s.keys())?;
+        // A number of keys, or a position among them.
+        shader.code(
+            "fn within(v: vec2<u32>) -> u32 {
+  if (v.y != 0u || v.x > p.all_keys) { fault(); }
+  return min(v.x, p.all_keys);
+}",
         );
-    } else {
-        text.push_str("  let before = i32(p.past);\n");
+    }
+    if let Some(lens) = cx.opt(6) {
+        let dtype = lens.dtype()?;
+        shader.read("lens", dtype, Bind::Input(6))?;
+        shader.i32("queries", s.queries as i64)?;
+        let len = cast(dtype, DType::I64, "lens_at(b / p.q_heads)");
+        let len = len.ok_or_else(|| unsupported!("lengths of {dtype} on the GPU"))?;
+        text.push_str(&format!(
+            "  let len = within({len});
+  if (n >= len) {{ return -infinity(); }}
+  before = i32(len) - p.queries;\n"
+        ));
+    }
+    if cx.opt(7).is_some() {
+        shader.read("firsts", DType::I64, Bind::Input(7))?;
+        text.push_str("  before = i32(within(firsts_at(b / p.q_heads)));\n");
     }
     text.push_str("  let distance = i32(n) - before - i32(m);\n");
     let right = if op.causal { Some(0) } else { op.right_window };
@@ -343,9 +375,6 @@ fn joined(cx: &Cx<'_>, s: &AttentionSizes, i: usize) -> Result<Launch, Reason> {
 /// Whether this attention runs on the GPU.
 pub(super) fn supports(op: &Attention, inputs: &[Option<&Fact>]) -> Result<(), Reason> {
     let dtypes = inputs.iter().flatten().map(|f| f.dtype()).collect::<Result<Vec<_>, _>>()?;
-    if inputs.iter().skip(7).any(Option::is_some) {
-        return Err(unsupported!("attention with positions or sinks on the GPU"));
-    }
     let float = |d: &DType| Class::of(*d) == Ok(Class::Float);
     if !dtypes[..3].iter().all(float) {
         return Err(unsupported!("attention over {} on the GPU", dtypes[0]));

@@ -25,8 +25,9 @@ fn main(
     if (m < p.query_count) { q_tile[i] = query(b, m, i % p.head); }
   }
   if (lane < 8u) {
-    most[lane] = -infinity();
-    sums[lane] = 0.0;
+    // A sink is one more score, of a key without a value.
+    most[lane] = sink_of(b);
+    sums[lane] = select(1.0, 0.0, most[lane] == -infinity());
   }
   var low = vec4<f32>();
   var high = vec4<f32>();

@@ -121,27 +121,32 @@ pub(super) fn softmax(op: &Softmax, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let target = Target::new(&mut kernel, cx, 0)?;
     let rows = count(&sizes[..axis]) * inner;
     let from = (cx.dtype(0)?, Bind::Input(0));
-    let launch = softmax_rows(cx, from, &target, result, [rows, n, inner])?;
+    let shader = Shader::new(include_str!("softmax.wgsl"));
+    let launch = softmax_rows(cx, (shader, from), &target, [result, NO_START], [rows, n, inner])?;
     kernel.push(launch);
     target.finish(&mut kernel, cx)?;
     Ok(kernel)
 }
 
-/// The kernel of Softmax on any memory, `[rows, n, inner]`; `result` says what becomes of x less
-/// the largest, of their `sum`, and of a line of -∞, which is `masked`.
+/// Lines of Softmax have no element of their own.
+pub(super) const NO_START: &str = "-infinity()";
+
+/// The kernel of Softmax on any memory, `[rows, n, inner]`, begun by the caller; `result` says what
+/// becomes of x less the largest, of their `sum`, and of a line of -∞, which is `masked`; `start`
+/// is one more element of line `r`.
 pub(super) fn softmax_rows(
     cx: &Cx<'_>,
-    (dtype, from): (DType, Bind),
+    (mut shader, (dtype, from)): (Shader, (DType, Bind)),
     target: &Target,
-    result: &str,
+    [result, start]: [&str; 2],
     [rows, n, inner]: [usize; 3],
 ) -> Result<Launch, Reason> {
-    let mut shader = Shader::new(include_str!("softmax.wgsl"));
     shader.read("x", dtype, from)?;
     shader.write("y", target.dtype, target.bind)?;
     shader.u32("n", n)?;
     shader.u32("inner", inner)?;
     shader.code(FLOATS);
+    shader.code(&format!("fn start_of(r: u32) -> f32 {{ return {start}; }}"));
     shader
         .code(&format!("fn result(x: f32, sum: f32, masked: bool) -> f32 {{ return {result}; }}"));
     launch(cx, shader, rows, n)

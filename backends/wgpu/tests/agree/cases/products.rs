@@ -172,6 +172,14 @@ fn longer_attention(cases: &mut Vec<Case>) {
         past[3] = random(dtype, &[1, 4, 11, 83]);
         let window = Attention { left_window: Some(9), right_window: Some(2), ..Attention::PLAIN };
         cases.push(case(window, &past).within(tolerance));
+        let mut first = case(causal.clone(), &plain).within(tolerance);
+        let lens = if dtype == DType::F32 { Some(ints(&[60])) } else { Option::None };
+        let sinks = Some(random(dtype, &[4]));
+        first.inputs.extend([Option::None, Option::None, Option::None, lens, Some(ints(&[40]))]);
+        first.inputs.push(sinks);
+        let mut few = case(causal.clone(), &[random(dtype, &[1, 4, 2, 8])]).within(tolerance);
+        few.inputs.extend(first.inputs[1..].to_vec());
+        cases.extend([first, few]);
         let side = Attention { q_heads: Some(2), kv_heads: Some(1), ..causal };
         let inputs = [[2, 9, 16], [2, 33, 8], [2, 33, 6]].map(|shape| random(dtype, &shape));
         cases.push(case(side, &inputs).within(tolerance));
