@@ -131,7 +131,7 @@ fn reproducible_sessions_give_the_bits_of_every_other_machine() {
 }
 
 /// Hashes of outputs; they change only when kernels are meant to round differently.
-const GOLDEN: [u64; 2] = [0xf1d1_80c0_63a7_7b54, 0x44fa_5750_4268_d307];
+const GOLDEN: [u64; 2] = [0xfd6f_1539_c971_d4be, 0x928c_559e_5c61_25e7];
 
 #[test]
 fn small_models_give_the_same_bits_on_any_number_of_threads() {
