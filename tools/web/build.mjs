@@ -106,7 +106,7 @@ function compile({ cargo, env, own }) {
         '-Zbuild-std-features=optimize_for_size',
       ]
     : [];
-  run(cargo, ['build', '--release', '--locked', '--target', 'wasm32-unknown-unknown', ...std], {
+  run(cargo, ['build', '--release', '--target', 'wasm32-unknown-unknown', ...std], {
     ...env,
     CARGO_TARGET_DIR: target,
     CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: flags,
@@ -119,7 +119,7 @@ function compile({ cargo, env, own }) {
 function bindgen(module, { cargo, env }) {
   const out = join(target, 'bindgen');
   rmSync(out, { recursive: true, force: true });
-  const build = ['run', '--quiet', '--locked', '-p', 'rinfer-web-bindgen', '--', module, out];
+  const build = ['run', '--quiet', '-p', 'rinfer-web-bindgen', '--', module, out];
   run(cargo, build, { ...env, CARGO_TARGET_DIR: target });
   return out;
 }

@@ -1,8 +1,8 @@
 // Benchmark: create, first run, percentiles of later runs, and what each operator takes.
-import { InferenceSession, Tensor, memoryInUse, ready } from './dist/index.js';
+import { InferenceSession, Tensor, ready } from './dist/index.js';
 
 const $ = (id) => document.getElementById(id);
-let [control, result, file] = [];
+let [control, result, file, version] = [];
 
 const say = (text, error = false) => {
   $('status').textContent = text;
@@ -43,9 +43,59 @@ function table(element, head, rows) {
   element.replaceChildren(row(head, 'th'), ...rows.map((cells) => row(cells, 'td')));
 }
 
+/** The result as `rinfer gpubench` writes and merges it (docs/gpubench.md). */
+function report(name, runs, { mean, min, p50, p90 }) {
+  const spread = Math.sqrt(runs.reduce((sum, x) => sum + (x - mean) ** 2, 0) / runs.length);
+  const brands = navigator.userAgentData?.brands?.map(({ brand }) => brand).join(', ');
+  const stats = {
+    repetitions: runs.length,
+    median_ms: p50,
+    min_ms: min,
+    p90_ms: p90,
+    cv: spread / mean,
+    timer: 'host',
+  };
+  const machine = {
+    label: `${navigator.userAgentData?.platform ?? navigator.platform}, WebAssembly`,
+    date: `${new Date().toISOString().slice(0, 19)}Z`,
+    rinfer: version,
+    quick: false,
+    host: {
+      os: navigator.userAgentData?.platform ?? navigator.platform,
+      arch: 'wasm32',
+      cpu: 'unknown to pages',
+      cores: navigator.hardwareConcurrency,
+    },
+    adapter: {
+      name: 'WebAssembly with SIMD, one thread',
+      driver: brands || navigator.userAgent,
+      backend: 'wasm',
+      kind: 'cpu',
+    },
+    features: {
+      f16: false,
+      subgroups: false,
+      timestamps: false,
+      int8_dot: false,
+      cooperative_matrix: [],
+    },
+    limits: {
+      buffer_bytes: 2 ** 32,
+      binding_bytes: 2 ** 32,
+      buffers: 1,
+      workgroup_bytes: 0,
+      workgroup_invocations: 1,
+      workgroups: 1,
+      subgroup_lanes: [4, 4],
+    },
+    results: [{ group: 'model', name, status: 'ok', unit: 'ms', value: p50, stats }],
+  };
+  return { schema: 'rinfer-gpubench', version: 1, machines: [machine] };
+}
+
 /** `{create, first, runs, nodes}` of a model; times in milliseconds. */
 async function measure(source, size, signal) {
-  await ready();
+  version = await ready();
   const bytes =
     source instanceof Blob
       ? await source.arrayBuffer()
@@ -73,20 +123,13 @@ async function measure(source, size, signal) {
       say(`Run ${runs.length}: ${ms(runs.at(-1))} ms`);
     }
     const { nodes } = await session.profile(feeds, { signal });
-    return {
-      create: created - began,
-      first,
-      runs,
-      nodes,
-      bytes: bytes.byteLength,
-      memory: memoryInUse(),
-    };
+    return { create: created - began, first, runs, nodes };
   } finally {
     await session.release();
   }
 }
 
-function show(name, { create, first, runs, nodes, bytes, memory }) {
+function show(name, { create, first, runs, nodes }) {
   const sorted = [...runs].sort((a, b) => a - b);
   const stats = {
     min: sorted[0],
@@ -120,21 +163,7 @@ function show(name, { create, first, runs, nodes, bytes, memory }) {
     ops.map(([op, [n, sum]]) => [op, n, ms(sum), ((100 * sum) / total).toFixed(0)]),
   );
   $('results').hidden = false;
-  result = {
-    schema: 'rinfer.web.bench/1',
-    model: name,
-    model_bytes: bytes,
-    provider: 'wasm',
-    threads: 1,
-    user_agent: navigator.userAgent,
-    cores: navigator.hardwareConcurrency,
-    create_ms: create,
-    first_ms: first,
-    run_ms: stats,
-    runs,
-    memory_bytes: memory,
-    nodes: nodes.map(({ name: node, op, duration }) => ({ node, op, ms: duration })),
-  };
+  result = report(name, runs, stats);
   $('save').disabled = false;
   say(`${ms(stats.p50)} ms a run.`);
 }

@@ -1,6 +1,7 @@
 // The example pages: they load, do what they say, and look as they should on a phone too.
 //
 // RINFER_SCREENSHOTS=FOLDER keeps pictures of them.
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lookup } from './write.js';
 
@@ -92,6 +93,12 @@ export const pageTests = {
     visit(browser, url, 'bench', async (page) => {
       await page.selectOption('#pick', 'models/digits.onnx');
       await page.click('#go');
-      return says(page, '#status', /ms a run/);
+      const line = await says(page, '#status', /ms a run/);
+      const [download] = await Promise.all([page.waitForEvent('download'), page.click('#save')]);
+      const { schema, version, machines } = JSON.parse(readFileSync(await download.path(), 'utf8'));
+      const [{ status, stats }] = machines[0].results;
+      if (schema !== 'rinfer-gpubench' || version !== 1 || status !== 'ok' || !stats.repetitions)
+        throw new Error(`${schema} ${version} ${status}`);
+      return line;
     }),
 };
