@@ -96,8 +96,10 @@ fn a_lost_device_is_an_error_soon_and_the_next_session_runs() {
     let (Some(from), Some(to)) = (first, usage()) else { return };
     println!("{cycles} cycles; KiB, files, threads: {from:?} after a quarter, {to:?} at the end");
     assert!(to[1] <= from[1] + 4 && to[2] <= from[2] + 4, "{from:?} became {to:?}");
+    // A run's memory is more than 160 KiB. Drivers keep some of what they compile: llvmpipe about
+    // 45 KiB in a cycle without any loss.
     let more = to[0].saturating_sub(from[0]);
-    assert!(more < 32 * 1024 + 16 * cycles as u64, "{more} KiB more after {cycles} cycles");
+    assert!(more < 32 * 1024 + 100 * cycles as u64, "{more} KiB more after {cycles} cycles");
 }
 
 #[test]
