@@ -67,6 +67,13 @@ pub(crate) fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::GatherND(op) => gather::gather_nd(op, cx),
         Op::GridSample(op) => pictures::grid_sample(op, cx),
         Op::GroupNormalization(op) => rows::group_norm(op, cx),
+        _ => compile_rest(cx),
+    }
+}
+
+/// The operators from L on.
+fn compile_rest(cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    match &cx.node.op {
         Op::LayerNormalization(op) => rows::layer_norm(op, cx),
         Op::LinearAttention(op) => streams::linear_attention(op, cx),
         Op::Lrn(op) => batch_norm::lrn(op, cx),
@@ -137,28 +144,6 @@ pub(crate) fn supports(op: &Op, inputs: &[Option<&Fact>], outputs: &[&Fact]) -> 
         | Op::Lrn(_)
         | Op::RmsNormalization(_)
         | Op::Softmax(_) => floats(),
-        // Beside floats these read integers.
-        Op::AffineGrid(_)
-        | Op::DFT(_)
-        | Op::MaxRoiPool(_)
-        | Op::NegativeLogLikelihoodLoss(_)
-        | Op::RoiAlign(_)
-        | Op::STFT(_)
-        | Op::DynamicQuantizeLinear(_) => match Class::of(first()?)? {
-            Class::Float => Ok(()),
-            _ => no(),
-        },
-        Op::Optimizer(_) if dtypes.iter().skip(2).any(|&d| Class::of(d) != Ok(Class::Float)) => {
-            no()
-        }
-        Op::Optimizer(_) => dtypes.iter().try_for_each(|&d| Class::of(d).map(drop)),
-        Op::EyeLike(_) => Class::of(outputs[0].dtype()?).map(drop),
-        Op::Col2Im(_) | Op::Einsum(_) | Op::TopK(_) => match Class::of(first()?)? {
-            Class::Truth => no(),
-            _ => Ok(()),
-        },
-        Op::ScatterElements(op) => scatter::supports(op.reduction, first()?),
-        Op::ScatterND(op) => scatter::supports(op.reduction, first()?),
         Op::LayerNormalization(op) => match op.stash {
             DType::F32 => floats(),
             other => Err(unsupported!("LayerNormalization in {other} on the GPU")),
@@ -188,6 +173,37 @@ pub(crate) fn supports(op: &Op, inputs: &[Option<&Fact>], outputs: &[&Fact]) -> 
             _ => copy::supports(dtypes[2]),
         },
         op if is_move(op) => copy::supports(first()?),
+        op => supports_mixed(op, &dtypes, outputs),
+    }
+}
+
+/// The same for operators whose inputs are of several dtypes.
+fn supports_mixed(op: &Op, dtypes: &[DType], outputs: &[&Fact]) -> Result<(), Reason> {
+    let first = || dtypes.first().copied().ok_or_else(|| unsupported!("{} of nothing", op.name()));
+    let no = || Err(unsupported!("{} on the GPU is not supported", op.name()));
+    match op {
+        // Beside floats these read integers.
+        Op::AffineGrid(_)
+        | Op::DFT(_)
+        | Op::MaxRoiPool(_)
+        | Op::NegativeLogLikelihoodLoss(_)
+        | Op::RoiAlign(_)
+        | Op::STFT(_)
+        | Op::DynamicQuantizeLinear(_) => match Class::of(first()?)? {
+            Class::Float => Ok(()),
+            _ => no(),
+        },
+        Op::Optimizer(_) if dtypes.iter().skip(2).any(|&d| Class::of(d) != Ok(Class::Float)) => {
+            no()
+        }
+        Op::Optimizer(_) => dtypes.iter().try_for_each(|&d| Class::of(d).map(drop)),
+        Op::EyeLike(_) => Class::of(outputs[0].dtype()?).map(drop),
+        Op::Col2Im(_) | Op::Einsum(_) | Op::TopK(_) => match Class::of(first()?)? {
+            Class::Truth => no(),
+            _ => Ok(()),
+        },
+        Op::ScatterElements(op) => scatter::supports(op.reduction, first()?),
+        Op::ScatterND(op) => scatter::supports(op.reduction, first()?),
         _ => no(),
     }
 }
