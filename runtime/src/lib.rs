@@ -33,7 +33,7 @@ pub use error::Error;
 pub use executable::Placement;
 pub use held::{DeviceTensor, RunValue};
 pub use model::{LoadOptions, Model};
-pub use options::{CancelToken, Device, RunOptions};
+pub use options::{CancelToken, Device, Precision, RunOptions};
 pub use profile::{Event, Profiler};
 pub use rinfer_cpu::peak::Peak;
 pub use rinfer_graph::backend::Memory;

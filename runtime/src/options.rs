@@ -55,6 +55,17 @@ pub enum Device {
     GpuOrCpu(Option<String>),
 }
 
+/// In how many bits values of type float are kept between nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32.
+    #[default]
+    F32,
+    /// 16 where a value provably stays far from what they can hold, else 32; sums are made in 32.
+    /// Only GPUs do this; on the processor it is an error.
+    F16,
+}
+
 /// Options of one run. The default has no bounds and records nothing.
 ///
 /// ```

@@ -13,7 +13,7 @@ use crate::error::{Error, guarded};
 use crate::executable::Executable;
 use crate::mmap::Mapping;
 use crate::model::{LoadOptions, Model};
-use crate::options::Device;
+use crate::options::{Device, Precision};
 
 /// What is settled before a model is loaded.
 pub struct SessionBuilder {
@@ -27,6 +27,7 @@ pub struct SessionBuilder {
     progress: Box<dyn Fn(usize) + Sync + Send>,
     device: Device,
     tuning: Option<String>,
+    precision: Precision,
 }
 
 impl Default for SessionBuilder {
@@ -42,6 +43,7 @@ impl Default for SessionBuilder {
             progress: Box::new(|_| {}),
             device: Device::Cpu,
             tuning: None,
+            precision: Precision::F32,
         }
     }
 }
@@ -85,6 +87,12 @@ impl SessionBuilder {
     /// they follow from the kind of adapter, and results are the same wherever that is.
     pub fn tuning(mut self, tuning: &str) -> SessionBuilder {
         self.tuning = Some(tuning.to_string());
+        self
+    }
+
+    /// In how many bits floats are kept; without it in 32.
+    pub fn precision(mut self, precision: Precision) -> SessionBuilder {
+        self.precision = precision;
         self
     }
 
@@ -267,15 +275,21 @@ impl SessionBuilder {
             true => Ok(CpuBackend::nested(isa)),
             false => CpuBackend::new(isa, self.threads).map_err(Error::Option),
         };
-        let mut backends: Backends = Vec::new();
+        let half = self.precision == Precision::F16;
         let tuning = self.tuning.as_deref();
+        let gpu = |which| gpu(which, tuning, isa, half);
+        let mut backends: Backends = Vec::new();
         match &self.device {
+            Device::Cpu if half => {
+                let text = "floats are kept in 16 bits on GPUs only (Device::Gpu)";
+                return Err(Error::Option(invalid!("{text}")));
+            }
             Device::Cpu => backends.push(Arc::new(cpu()?)),
             Device::Gpu(which) => {
-                backends.push(gpu(which.as_deref(), tuning, isa).map_err(Error::Option)?);
+                backends.push(gpu(which.as_deref()).map_err(Error::Option)?);
             }
             Device::GpuOrCpu(which) => {
-                match gpu(which.as_deref(), tuning, isa) {
+                match gpu(which.as_deref()) {
                     Ok(gpu) => backends.push(gpu),
                     Err(reason) if reason.kind == Kind::Device && which.is_none() => {}
                     Err(reason) => return Err(Error::Option(reason)),
@@ -293,6 +307,7 @@ fn gpu(
     which: Option<&str>,
     tuning: Option<&str>,
     isa: rinfer_cpu::simd::Isa,
+    half: bool,
 ) -> Result<Arc<dyn Backend>, Reason> {
     use rinfer_graph::backend::RunCx;
     use rinfer_wgpu::{Gpu, GpuBackend};
@@ -300,7 +315,7 @@ fn gpu(
         rinfer_cpu::eval::run_node(isa, node, inputs, usize::MAX, cx)
     });
     let tuning = tuning.map(str::parse).transpose()?;
-    Ok(Arc::new(GpuBackend::new(Gpu::open_tuned(which, tuning)?, host)))
+    Ok(Arc::new(GpuBackend::new(Gpu::open_tuned(which, tuning)?, host).half(half)))
 }
 
 #[cfg(not(feature = "wgpu"))]
@@ -308,6 +323,7 @@ fn gpu(
     _: Option<&str>,
     _: Option<&str>,
     _: rinfer_cpu::simd::Isa,
+    _: bool,
 ) -> Result<Arc<dyn Backend>, Reason> {
     Err(Reason::new(Kind::Device, "this build has no GPU backend (feature wgpu)"))
 }

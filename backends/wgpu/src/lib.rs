@@ -10,6 +10,7 @@ pub mod bench;
 mod clock;
 mod device;
 mod fence;
+mod half;
 mod index;
 mod kernel;
 mod nodes;

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rinfer_graph::backend::{NodeError, Region};
-use rinfer_graph::{Fact, Node, NodeId, Reason, Tensor, Value, ValueId, invalid};
+use rinfer_graph::{DType, Fact, Node, NodeId, Reason, Tensor, Type, Value, ValueId, invalid};
 use smallvec::SmallVec;
 use wgpu::BufferUsages;
 
 use crate::device::Gpu;
+use crate::half::{Values, halves, kept};
 use crate::site::{Site, sites};
 
 /// The number of a value inside a program.
@@ -32,10 +33,13 @@ pub(crate) struct Nodes {
     weights: Mutex<HashMap<Local, Arc<wgpu::Buffer>>>,
     /// One past the last node that reads each value; `usize::MAX` for the program's outputs.
     read_until: Vec<usize>,
+    /// Values that are floats of 32 bits, and kept in 16 bits on the GPU.
+    halves: Vec<bool>,
 }
 
 impl Nodes {
-    pub fn new(region: &Region<'_>) -> Result<Nodes, NodeError> {
+    /// With `half`, values that cannot overflow are kept in 16 bits.
+    pub fn new(region: &Region<'_>, half: bool) -> Result<Nodes, NodeError> {
         let g = region.graph;
         let mut locals: HashMap<ValueId, Local> = HashMap::new();
         let mut ids = Vec::new();
@@ -76,8 +80,32 @@ impl Nodes {
                 constants.insert(l, (fact.clone(), value));
             }
         }
+        let halves = match half {
+            false => vec![false; ids.len()],
+            true => halves(&Values {
+                count: ids.len(),
+                entries: &entries,
+                ends: inputs.iter().chain(&outputs).copied().collect(),
+                constant: &|l| constants.get(&l).and_then(|(_, v)| v.as_tensor().ok().cloned()),
+                dtype: &|l| g.fact(ids[l]).dtype().ok(),
+                sizes: &|l| Some(g.fact(ids[l]).shape()?.iter().map(|d| d.size()).collect()),
+            }),
+        };
         let weights = Mutex::default();
-        Ok(Nodes { entries, inputs, outputs, constants, weights, read_until })
+        Ok(Nodes { entries, inputs, outputs, constants, weights, read_until, halves })
+    }
+
+    /// Whether a value is kept in 16 bits though it is of 32.
+    pub fn is_half(&self, l: Local) -> bool {
+        self.halves[l]
+    }
+
+    /// What is known of a value as the GPU keeps it.
+    pub fn kept_fact(&self, l: Local, fact: &Fact) -> Fact {
+        match self.halves[l] {
+            true => Fact { ty: Type::Tensor(DType::F16), known: None, ..fact.clone() },
+            false => fact.clone(),
+        }
     }
 
     /// How many values there are.
@@ -108,7 +136,7 @@ impl Nodes {
         }
         let value = self.constant(l).ok_or_else(|| invalid!("a weight that is none"))?;
         let buffer = gpu.upload(
-            value.as_tensor()?.as_bytes(),
+            &kept(value.as_tensor()?, self.halves[l]),
             BufferUsages::STORAGE | BufferUsages::COPY_SRC,
         )?;
         Ok(lock().entry(l).or_insert(Arc::new(buffer)).clone())

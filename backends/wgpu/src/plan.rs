@@ -9,10 +9,11 @@ use rinfer_graph::backend::{NodeError, RunCx};
 use rinfer_graph::ops::Inputs;
 use rinfer_graph::shape::Sizes;
 use rinfer_graph::tensor::size_in_bytes;
-use rinfer_graph::{DType, Fact, Facts, Kind, Reason, Tensor, Type, Value, invalid, unsupported};
+use rinfer_graph::{DType, Fact, Facts, Kind, Reason, Type, Value, invalid, unsupported};
 use smallvec::SmallVec;
 
 use crate::device::{Traits, padded};
+use crate::half::kept;
 use crate::kernel::{Cx, Kernel};
 use crate::nodes::{Local, Nodes};
 use crate::ops;
@@ -40,11 +41,14 @@ pub(crate) struct Download {
     pub source: Source,
     pub dtype: DType,
     pub sizes: Sizes,
+    /// Whether the GPU keeps it in 16 bits.
+    pub half: bool,
 }
 
 impl Download {
     pub fn bytes(&self) -> usize {
-        size_in_bytes(self.dtype, &self.sizes).unwrap_or(0)
+        let dtype = if self.half { DType::F16 } else { self.dtype };
+        size_in_bytes(dtype, &self.sizes).unwrap_or(0)
     }
 }
 
@@ -172,6 +176,26 @@ impl<'a> Planner<'a> {
     fn inputs(&self, node: usize) -> SmallVec<[Option<&Fact>; 4]> {
         let locals = self.nodes.entries[node].inputs.iter();
         locals.map(|l| l.and_then(|l| self.facts[l].as_ref())).collect()
+    }
+
+    /// The facts of its inputs as the GPU keeps them.
+    fn kept(&self, node: usize) -> Vec<Option<Fact>> {
+        let of = |l: &Option<Local>| {
+            let fact = l.and_then(|l| Some((l, self.facts[l].as_ref()?)));
+            fact.map(|(l, fact)| self.nodes.kept_fact(l, fact))
+        };
+        self.nodes.entries[node].inputs.iter().map(of).collect()
+    }
+
+    /// The facts of its outputs as the GPU keeps them.
+    fn kept_outputs(&self, node: usize, facts: &Facts) -> Facts {
+        let locals =
+            self.nodes.entries[node].outputs.iter().map(Some).chain(std::iter::repeat(None));
+        let of = |(l, fact): (Option<&Local>, &Fact)| match l {
+            Some(&l) => self.nodes.kept_fact(l, fact),
+            None => fact.clone(),
+        };
+        locals.zip(facts).map(of).collect()
     }
 
     fn infer(&self, node: usize) -> Result<Facts, Reason> {
@@ -314,21 +338,19 @@ impl<'a> Planner<'a> {
         let fact = self.facts[l].as_ref().ok_or_else(|| invalid!("a value without a fact"))?;
         let source = self.on_gpu[l].ok_or_else(|| invalid!("a value that was not made"))?;
         let sizes = fact.sizes().ok_or_else(|| invalid!("a value on the GPU without sizes"))?;
-        Ok(Download { local: l, source, dtype: fact.dtype()?, sizes })
+        let half = self.nodes.is_half(l);
+        Ok(Download { local: l, source, dtype: fact.dtype()?, sizes, half })
     }
 
     /// A node that runs on the GPU.
     fn on_gpu(&mut self, node: usize, step: &mut Step) -> Result<(), Reason> {
         let entry = &self.nodes.entries[node];
         let kernel = {
-            let inputs = self.inputs(node);
-            let cx = Cx {
-                node: &entry.node,
-                inputs: &inputs,
-                outputs: &step.facts,
-                traits: self.traits,
-            };
-            ops::compile(&cx)?
+            let kept = self.kept(node);
+            let inputs: SmallVec<[Option<&Fact>; 4]> = kept.iter().map(Option::as_ref).collect();
+            let outputs = self.kept_outputs(node, &step.facts);
+            let traits = self.traits;
+            ops::compile(&Cx { node: &entry.node, inputs: &inputs, outputs: &outputs, traits })?
         };
         if kernel.view {
             return self.view(node, step);
@@ -338,7 +360,8 @@ impl<'a> Planner<'a> {
             let l = entry.inputs[i].ok_or_else(|| invalid!("input {i} is missing"))?;
             self.upload(l, step)?;
         }
-        for (&l, fact) in entry.outputs.iter().zip(&step.facts) {
+        let outputs = self.kept_outputs(node, &step.facts);
+        for (&l, fact) in entry.outputs.iter().zip(&outputs) {
             let slot = self.slots.take(bytes_of(fact).unwrap_or(0));
             self.on_gpu[l] = Some(Source::Slot(slot));
         }
@@ -361,13 +384,18 @@ impl<'a> Planner<'a> {
             let mut whole = Vec::with_capacity(launch.binds.len());
             for &(bind, _) in &launch.binds {
                 let of = |l: Local| self.on_gpu[l].ok_or_else(|| invalid!("a value is not there"));
-                let bytes = |f: Option<&Fact>| f.and_then(bytes_of).unwrap_or(0);
+                let bytes = |l: Local, f: Option<&Fact>| {
+                    f.and_then(|f| bytes_of(&self.nodes.kept_fact(l, f))).unwrap_or(0)
+                };
                 let (source, size) = match bind {
                     Bind::Input(i) => {
                         let l = entry.inputs[i].ok_or_else(|| invalid!("input {i} is missing"))?;
-                        (of(l)?, bytes(self.facts[l].as_ref()))
+                        (of(l)?, bytes(l, self.facts[l].as_ref()))
                     }
-                    Bind::Output(o) => (of(entry.outputs[o])?, bytes(step.facts.get(o))),
+                    Bind::Output(o) => {
+                        let l = entry.outputs[o];
+                        (of(l)?, bytes(l, step.facts.get(o)))
+                    }
                     Bind::Scratch(i) => (Source::Slot(scratch[i]), kernel.scratch[i]),
                     Bind::Table(i) => (Source::Fixed(tables + i), sizes[i]),
                     Bind::Faults => (Source::Faults, 4),
@@ -417,11 +445,12 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         if let Some((_, value)) = self.plan.constants.iter().find(|(c, _)| *c == l) {
-            self.plan.fixed.push(value.as_tensor()?.as_bytes().to_vec());
+            let bytes = kept(value.as_tensor()?, self.nodes.is_half(l)).into_owned();
+            self.plan.fixed.push(bytes);
             self.on_gpu[l] = Some(Source::Fixed(self.plan.fixed.len() - 1));
             return Ok(());
         }
-        let bytes = self.facts[l].as_ref().and_then(bytes_of);
+        let bytes = self.facts[l].as_ref().and_then(|f| bytes_of(&self.nodes.kept_fact(l, f)));
         let bytes = bytes.ok_or_else(|| invalid!("a value of unknown size for the GPU"))?;
         let slot = self.slots.fresh(bytes);
         self.on_gpu[l] = Some(Source::Slot(slot));
@@ -549,14 +578,6 @@ impl Slots {
             self.idle.push(slot);
         }
     }
-}
-
-/// A tensor from the bytes that a GPU wrote.
-pub(crate) fn tensor(download: &Download, bytes: &[u8]) -> Result<Tensor, Reason> {
-    let mut t = Tensor::try_zeros(download.dtype, &download.sizes)?;
-    let n = t.byte_len();
-    t.as_mut_bytes().copy_from_slice(&bytes[..n]);
-    Ok(t)
 }
 
 #[cfg(test)]

@@ -25,13 +25,21 @@ pub struct GpuBackend {
     gpu: Arc<Gpu>,
     host: Host,
     traits: Traits,
+    half: bool,
 }
 
 impl GpuBackend {
     /// On this GPU; `host` runs what shapes are computed by.
     pub fn new(gpu: Arc<Gpu>, host: Host) -> GpuBackend {
         let traits = gpu.traits.clone();
-        GpuBackend { gpu, host, traits }
+        GpuBackend { gpu, host, traits, half: false }
+    }
+
+    /// The same, with floats of 32 bits kept in 16 bits where they cannot overflow; sums, and
+    /// values without a bound, stay in 32 bits.
+    pub fn half(mut self, half: bool) -> GpuBackend {
+        self.half = half;
+        self
     }
 
     /// The same, with kernels whose lanes wait for one another, or with those whose lanes do not:
@@ -65,7 +73,7 @@ impl Backend for GpuBackend {
     }
 
     fn compile(&self, region: Region<'_>) -> Result<Arc<dyn Program>, NodeError> {
-        let nodes = Nodes::new(&region)?;
+        let nodes = Nodes::new(&region, self.half)?;
         for entry in nodes.entries.iter().filter(|e| e.site == Site::Gpu) {
             // Those that decide shapes are read on the host; large ones never do.
             const LARGE: usize = 4096;

@@ -9,8 +9,9 @@ use wgpu::BufferUsages;
 
 use crate::clock::{Clock, PASSES, Span, place};
 use crate::device::{Gpu, Layout, padded};
+use crate::half::{kept, tensor};
 use crate::nodes::{Local, Nodes};
-use crate::plan::{Download, Plan, Source, Step, Work, bytes_of, tensor};
+use crate::plan::{Download, Plan, Source, Step, Work, bytes_of};
 use crate::program::{Env, Here, Host};
 use crate::resident::Resident;
 
@@ -222,7 +223,8 @@ impl<'a> Run<'a> {
                 continue;
             }
             let value = env[l].as_ref().ok_or_else(|| invalid!("a value is not on the host"))?;
-            self.gpu.write(&arena.slots[slot], value.as_tensor()?.as_bytes())?;
+            let bytes = kept(value.as_tensor()?, self.nodes.is_half(l));
+            self.gpu.write(&arena.slots[slot], &bytes)?;
         }
         match &step.work {
             Work::View => Ok(()),

@@ -68,6 +68,15 @@ pub struct PrintArgs {
     pub verbose: bool,
 }
 
+/// Bits of floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionChoice {
+    /// 32
+    F32,
+    /// 16 where a value provably cannot overflow, 32 elsewhere and in sums
+    F16,
+}
+
 /// Where a model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum BackendChoice {
@@ -92,6 +101,9 @@ pub struct EngineArgs {
     /// Use the kernels that `rinfer tune` found fastest on this GPU
     #[arg(long)]
     pub tuned: bool,
+    /// In how many bits a GPU keeps floats
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: PrecisionChoice,
     /// Threads of the CPU backend; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
@@ -405,6 +417,9 @@ pub struct CompareArgs {
     /// Use the kernels that `rinfer tune` found fastest on this GPU
     #[arg(long)]
     pub tuned: bool,
+    /// In how many bits a GPU keeps floats
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: PrecisionChoice,
     /// Threads of the CPU backend; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,

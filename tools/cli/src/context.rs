@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rinfer::{
-    CancelToken, Device, Limits, LoadOptions, Model, RunOptions, Session, SessionBuilder,
+    CancelToken, Device, Limits, LoadOptions, Model, Precision, RunOptions, Session, SessionBuilder,
 };
 
-use crate::args::{BackendChoice, EngineArgs, LimitArgs, PrintArgs};
+use crate::args::{BackendChoice, EngineArgs, LimitArgs, PrecisionChoice, PrintArgs};
 use crate::failure::{Code, Failure, Result};
 
 /// Cancelled by Ctrl-C.
@@ -96,6 +96,17 @@ pub fn check_dims(path: &Path, args: &LimitArgs, dims: &[(String, usize)]) -> Re
     }
 }
 
+/// The precision that the flags ask for.
+fn precision(engine: &EngineArgs) -> Result<Precision> {
+    match (engine.precision, engine.backend) {
+        (PrecisionChoice::F32, _) => Ok(Precision::F32),
+        (PrecisionChoice::F16, BackendChoice::Cpu) => {
+            Err(Failure::usage("--precision f16 is for GPUs, --backend is cpu"))
+        }
+        (PrecisionChoice::F16, _) => Ok(Precision::F16),
+    }
+}
+
 /// The device that the flags ask for.
 pub fn device(engine: &EngineArgs, print: &PrintArgs) -> Result<Device> {
     let which = engine.device.clone();
@@ -150,6 +161,7 @@ pub fn session(
     let seen = bar.clone();
     let builder = Session::builder()
         .device(device)
+        .precision(precision(engine)?)
         .threads(engine.threads)
         .optimize(!engine.no_optimize)
         .limits(limits(&engine.limits))

@@ -141,20 +141,19 @@ fn build(
     window: &str,
     then: Option<Activation>,
 ) -> Result<Kernel, Reason> {
-    let dtype = cx.dtype(0)?;
     let mut kernel = Kernel::default();
     let sizes = shape.product();
     let mut shader = Shader::new("");
-    shader.read("x", dtype, Bind::Input(0))?;
-    shader.read("w", dtype, Bind::Input(1))?;
+    shader.read("x", cx.dtype(0)?, Bind::Input(0))?;
+    shader.read("w", cx.dtype(1)?, Bind::Input(1))?;
     numbers(&mut shader, shape)?;
     let mut v = "v".to_string();
     if cx.opt(2).is_some() {
-        shader.read("bias", dtype, Bind::Input(2))?;
+        shader.read("bias", cx.dtype(2)?, Bind::Input(2))?;
         v.push_str(" + bias_at(b % p.group * p.m + m)");
     }
     if cx.opt(3).is_some() {
-        shader.read("residual", dtype, Bind::Input(3))?;
+        shader.read("residual", cx.dtype(3)?, Bind::Input(3))?;
         v.push_str(" + residual_at((b * p.m + m) * p.n + n)");
     }
     shader.code(&format!(

@@ -37,7 +37,7 @@ pub(super) fn compile(op: &MatMul, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let target = Target::new(&mut kernel, cx, 0)?;
     let mut shader = Shader::new("");
     shader.read("a", dtype, Bind::Input(0))?;
-    shader.read("b", dtype, Bind::Input(1))?;
+    shader.read("b", cx.dtype(1)?, Bind::Input(1))?;
     let grown = |s: &[usize]| match flat {
         true => Axes::merged(&[1], &[vec![0]]),
         false => Axes::merged(&out, &[broadcast(s, &out)]),
@@ -59,12 +59,12 @@ fn b_load(i: u32, k: u32, n: u32) -> {ty} {{ return b_at(batch_b(i) * p.k * p.n 
         v = format!("{v} * {}", literal(op.alpha));
     }
     if let Some(bias) = cx.opt(2) {
-        shader.read("bias", dtype, Bind::Input(2))?;
+        shader.read("bias", bias.dtype()?, Bind::Input(2))?;
         let column = if bias.len() == Some(1) { "0u" } else { "n" };
         v = format!("{v} + bias_at({column})");
     }
     if cx.opt(3).is_some() {
-        shader.read("residual", dtype, Bind::Input(3))?;
+        shader.read("residual", cx.dtype(3)?, Bind::Input(3))?;
         v = format!("{v} + residual_at((b * p.m + m) * p.n + n)");
     }
     finish(&mut shader, ty, &v, &activation(op.activation, "s"));

@@ -32,7 +32,10 @@ pub(crate) fn supports(op: &Op, inputs: &[DType]) -> Result<(), Reason> {
 fn step(op: &Op, dtypes: &[DType], classes: &[Class], x: &[String]) -> Expr {
     match op {
         Op::Unary(f) => unary(f.0, *classes.first()?, dtypes[0], &x[0]),
-        Op::Binary(f) if dtypes.get(1)? != &dtypes[0] => {
+        Op::Binary(f) if classes == [Class::Float; 2] => {
+            binary(f.0, Class::Float, dtypes[0], &x[0], &x[1])
+        }
+        Op::Binary(_) if dtypes.get(1)? != &dtypes[0] => {
             // Only Pow mixes dtypes.
             mixed_power(dtypes[0], dtypes[1], &x[0], &x[1])
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rinfer::{Model, Session};
 use serde_json::{Value as Json, json};
 
-use crate::args::{BackendChoice, BenchArgs, EngineArgs, InputArgs, PrintArgs};
+use crate::args::{BackendChoice, BenchArgs, EngineArgs, InputArgs, PrecisionChoice, PrintArgs};
 use crate::context;
 use crate::failure::{Code, Failure, OrFail, Result};
 use crate::formats::{self, ending};
@@ -135,6 +135,7 @@ fn case(
         backend,
         device: args.device.clone().filter(|_| backend != BackendChoice::Cpu),
         tuned: args.tuned,
+        precision: PrecisionChoice::F32,
         threads: args.threads,
         limits: args.limits.clone(),
         timeout: None,

@@ -6,7 +6,7 @@ use std::path::Path;
 use rinfer::{Model, Value};
 use serde_json::json;
 
-use crate::args::{BackendChoice, CompareArgs, EngineArgs, PrintArgs};
+use crate::args::{BackendChoice, CompareArgs, EngineArgs, PrecisionChoice, PrintArgs};
 use crate::compare::{Distance, compare as equal, distance};
 use crate::context;
 use crate::failure::{Code, Failure, Result};
@@ -48,8 +48,14 @@ fn engines(args: &CompareArgs) -> Result<(EngineArgs, EngineArgs)> {
     if args.device.is_some() && !gpus {
         return Err(Failure::usage("--device names a GPU, --backend is cpu"));
     }
+    // Beside a GPU's 16 bits the processor computes in 32.
+    let precision = |backend| match gpus && backend == BackendChoice::Cpu {
+        true => PrecisionChoice::F32,
+        false => args.precision,
+    };
     let engine = |backend| EngineArgs {
         backend,
+        precision: precision(backend),
         device: args.device.clone().filter(|_| backend != BackendChoice::Cpu),
         tuned: args.tuned,
         threads: args.threads,
