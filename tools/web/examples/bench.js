@@ -160,7 +160,12 @@ function show(name, { create, first, runs, nodes }) {
   table(
     $('ops'),
     ['operator', 'nodes', 'ms', '%'],
-    ops.map(([op, [n, sum]]) => [op, n, ms(sum), ((100 * sum) / total).toFixed(0)]),
+    ops.map(([op, [n, sum]]) => [
+      op,
+      n,
+      ms(sum),
+      total > 0 ? ((100 * sum) / total).toFixed(0) : '–',
+    ]),
   );
   $('results').hidden = false;
   result = report(name, runs, stats);
