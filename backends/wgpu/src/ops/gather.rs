@@ -9,16 +9,12 @@ use crate::index::{Axes, count, strides};
 use crate::kernel::{Cx, Kernel};
 use crate::shader::{Bind, Class, Shader, raw};
 
-/// A kernel that reads `x` (input 0) and indices (input 1), and gives faults.
-fn shader(cx: &Cx<'_>) -> Result<(Shader, &'static str), Reason> {
-    let dtype = raw(cx.dtype(0)?)?;
-    let mut shader = Shader::new("");
-    shader.faults();
-    shader.read("x", dtype, Bind::Input(0))?;
-    let index = cx.dtype(1)?;
-    shader.read("indices", index, Bind::Input(1))?;
-    shader.write("y", dtype, Bind::Output(0))?;
-    let place = if index == DType::I64 { "place_wide" } else { "place_int" };
+/// Reads `indices` from `input` and adds `index(i, n)`: index `i` along an axis of size n; out of
+/// range it is a fault.
+pub(super) fn indices(shader: &mut Shader, cx: &Cx<'_>, input: usize) -> Result<(), Reason> {
+    let dtype = cx.dtype(input)?;
+    shader.read("indices", dtype, Bind::Input(input))?;
+    let place = if dtype == DType::I64 { "place_wide" } else { "place_int" };
     shader.code(&format!(
         "fn index(i: u32, n: u32) -> u32 {{
   let at = {place}(indices_at(i), n);
@@ -26,6 +22,17 @@ fn shader(cx: &Cx<'_>) -> Result<(Shader, &'static str), Reason> {
   return min(at, n - 1u);
 }}"
     ));
+    Ok(())
+}
+
+/// A kernel that reads `x` (input 0) and indices (input 1), and gives faults.
+fn shader(cx: &Cx<'_>) -> Result<(Shader, &'static str), Reason> {
+    let dtype = raw(cx.dtype(0)?)?;
+    let mut shader = Shader::new("");
+    shader.faults();
+    shader.read("x", dtype, Bind::Input(0))?;
+    indices(&mut shader, cx, 1)?;
+    shader.write("y", dtype, Bind::Output(0))?;
     Ok((shader, Class::of(dtype)?.wgsl()))
 }
 

@@ -10,25 +10,11 @@ use rinfer_graph::ops::{
 use rinfer_graph::{DType, Dim, Reason, invalid, unsupported};
 
 use super::functions::{binary, cast};
+use super::gather::indices;
 use super::rows::{Target, lanes};
 use crate::index::{Axes, count, strides};
 use crate::kernel::{Cx, Kernel};
 use crate::shader::{Bind, Class, Shader, raw};
-
-/// Adds `index(i, n)`: index `i` along an axis of size n; out of range it is a fault.
-pub(super) fn indices(shader: &mut Shader, cx: &Cx<'_>, input: usize) -> Result<(), Reason> {
-    let dtype = cx.dtype(input)?;
-    shader.read("indices", dtype, Bind::Input(input))?;
-    let place = if dtype == DType::I64 { "place_wide" } else { "place_int" };
-    shader.code(&format!(
-        "fn index(i: u32, n: u32) -> u32 {{
-  let at = {place}(indices_at(i), n);
-  if (at >= n) {{ fault(); }}
-  return min(at, n - 1u);
-}}"
-    ));
-    Ok(())
-}
 
 /// Where updates go: `slot(t)` of `shader` is the slot of update `t` of `updates`; a slot is
 /// `inner` elements of the output.
