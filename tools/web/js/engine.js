@@ -138,7 +138,7 @@ export function memoryInUse() {
 }
 
 /** Lets everything else that waits have its turn. */
-export const others = inNode
+const others = inNode
   ? () =>
       new Promise((resolve) => {
         setImmediate(resolve);
@@ -153,3 +153,23 @@ export const others = inNode
           port2.postMessage(0);
         });
     })();
+
+/** When everything else last had its turn. */
+let turn = -Infinity;
+
+/** Waits until everything else that waits has had its turn. */
+export async function breathe() {
+  await others();
+  turn = performance.now();
+}
+
+/**
+ * Milliseconds to go on for: what is left of the slice since everything else had its turn, however
+ * many sessions and runs it was shared by. A slice that is used up is waited for.
+ */
+export async function slice() {
+  const left = turn + env.wasm.slice - performance.now();
+  if (left > 0) return left;
+  await breathe();
+  return env.wasm.slice;
+}

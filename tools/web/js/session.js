@@ -1,6 +1,6 @@
 // Sessions: a model made ready to run, with onnxruntime-web's names.
 
-import { engine, env, others } from './engine.js';
+import { breathe, engine, slice } from './engine.js';
 import { RinferError, checkSignal } from './errors.js';
 import { open } from './source.js';
 import { Tensor } from './tensor.js';
@@ -121,7 +121,7 @@ export class InferenceSession {
       home.call(() => settle(loader, options));
       await fill((f) => home.call(() => f(loader)), from, options);
       options.onProgress?.({ phase: 'prepare' });
-      await others();
+      await breathe();
       checkSignal(options.signal, 'loading');
       const taken = loader;
       // The loader is used up, whether it succeeds or not.
@@ -161,11 +161,11 @@ export class InferenceSession {
     checkSignal(signal, 'the run');
     const run = home.call(() => this.#handle.start(feeds, seed, timeout, profile));
     try {
-      let made = home.call(() => run.advance(env.wasm.slice));
+      let made;
       while (made === undefined) {
-        await others();
+        const time = await slice();
         checkSignal(signal, 'the run');
-        made = home.call(() => run.advance(env.wasm.slice));
+        made = home.call(() => run.advance(time));
       }
       const pairs = wanted.map((name) => [name, Tensor.fromEngine(made[name])]);
       const outputs = Object.fromEntries(pairs);

@@ -1,6 +1,6 @@
 // What runs in the worker of worker.js.
 
-import { env, others } from './engine.js';
+import { breathe, env } from './engine.js';
 import { RinferError } from './errors.js';
 import { InferenceSession } from './session.js';
 import { Tensor } from './tensor.js';
@@ -86,7 +86,7 @@ onmessage = async ({ data: { id, method, args } }) => {
   running.set(id, control);
   try {
     // A signal may be right behind.
-    await others();
+    await breathe();
     const result = await methods[method](id, control.signal, ...args);
     const moved = new Set();
     Object.values(result?.outputs ?? (method === 'run' ? result : {})).forEach((value) =>

@@ -164,7 +164,7 @@ export async function abort(rinfer, base) {
   return 'the right run is stopped';
 }
 
-/** The page's thread is free again soon, again and again, while a model runs. */
+/** The page's thread is free again soon, again and again, while models run. */
 export async function responsive(rinfer, base) {
   const session = await rinfer.InferenceSession.create(
     `${base}/trained/ultraface-rfb-320/model.onnx`,
@@ -180,12 +180,16 @@ export async function responsive(rinfer, base) {
     if (on) port2.postMessage(0);
   };
   port2.postMessage(0);
-  for (let i = 0; i < 5; i += 1) await session.run({ input });
+  const began = performance.now();
+  for (let i = 0; i < 30; i += 1) await session.run({ input });
+  const took = performance.now() - began;
   on = false;
   await session.release();
   pauses.sort((a, b) => b - a);
+  // Runs that fit a slice take turns too: one after another they must not become one long pause.
+  check(pauses.length >= took / 50, `${pauses.length} turns in ${took.toFixed(1)} ms`);
   // Other programs have this machine too: the longest few pauses may be theirs.
-  check(pauses[3] <= 50, `pauses of ${pauses.slice(0, 5).map((x) => x.toFixed(1))} ms`);
+  check((pauses[3] ?? 0) <= 50, `pauses of ${pauses.slice(0, 5).map((x) => x.toFixed(1))} ms`);
   return `longest pauses ${pauses
     .slice(0, 3)
     .map((x) => x.toFixed(1))
