@@ -7,6 +7,8 @@
 
 use std::path::Path;
 
+use rinfer_graph::Limits;
+
 /// What is left of the address space for values. Where pointers have 32 bits all of it would not
 /// leave room for anything else.
 const SPACE: usize = usize::MAX / 8 * 7;
@@ -19,6 +21,11 @@ pub(crate) fn memory() -> usize {
     let group = read("/sys/fs/cgroup/memory.max").trim().parse().ok();
     let space = address_space(&read("/proc/self/limits")).map(|bytes: usize| bytes / 2);
     [ram, group, space].into_iter().flatten().min().unwrap_or(SPACE)
+}
+
+/// Limits of which none promises more memory than there is.
+pub(crate) fn bounded(limits: Limits) -> Limits {
+    Limits { memory: limits.memory.min(memory()), ..limits }
 }
 
 /// `MemTotal:       24684892 kB`

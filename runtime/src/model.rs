@@ -12,6 +12,7 @@ use rinfer_graph::ops::CustomOp;
 use rinfer_graph::{Graph, Limits, cost};
 
 use crate::error::{Error, guarded};
+use crate::machine;
 use crate::mmap::{self, Folder, Mapping};
 
 /// How a model is read.
@@ -27,7 +28,7 @@ pub struct LoadOptions {
 impl Default for LoadOptions {
     fn default() -> LoadOptions {
         LoadOptions {
-            limits: Limits::trusted(),
+            limits: machine::bounded(Limits::trusted()),
             custom: CustomOps::new(),
             dims: HashMap::new(),
             mmap: true,
@@ -44,7 +45,7 @@ impl LoadOptions {
 
     /// Bounds on what the model may ask for.
     pub fn limits(mut self, limits: Limits) -> LoadOptions {
-        self.limits = limits;
+        self.limits = machine::bounded(limits);
         self
     }
 

@@ -6,8 +6,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+#[cfg(feature = "wgpu")]
+use rinfer::Model;
 use rinfer_tests::hostile::agree::agree;
 use rinfer_tests::hostile::{self, generate, mutate, valid};
+#[cfg(feature = "wgpu")]
+use rinfer_tests::wgsl;
 
 /// How often something random is done: a little here, more if the environment says so.
 fn times(variable: &str, otherwise: usize) -> usize {
@@ -92,4 +96,22 @@ fn generated_models_give_one_answer_optimized_or_not_with_vectors_or_without() {
     }
     println!("{answered} of {models} generated models ran");
     assert!(answered * 10 >= models * 9, "{answered} of {models} ran");
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn the_gpu_kernels_of_generated_models_are_valid() {
+    let mut kernels = 0;
+    for seed in 0..times("RINFER_KERNELS", 200) as u64 {
+        let mut rng = rinfer_cli::fill::Random(seed);
+        let bytes: Vec<u8> = (0..256).map(|_| rng.bits() as u8).collect();
+        let Ok(mut model) = Model::from_bytes(generate::model(&bytes, 12)) else { continue };
+        let valid = |model: &Model| {
+            wgsl::check(model.graph()).unwrap_or_else(|e| panic!("seed {seed}: {e}"))
+        };
+        kernels += valid(&model);
+        model.optimize().unwrap();
+        kernels += valid(&model);
+    }
+    assert!(kernels > 2000, "{kernels} kernels");
 }

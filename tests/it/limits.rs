@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use rinfer::{CancelToken, Error, Kind, Limits, RunOptions, Session, Tensor, Value};
 use rinfer_tests::hostile::long::{endless, square};
-use rinfer_tests::hostile::wire::{self, Graph, body, elem, f32s, i64s, node, open, string, value};
+use rinfer_tests::hostile::wire::{
+    self, Graph, Message, body, elem, f32s, i64s, node, open, string, value,
+};
 
 fn digits() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("models/digits/model.onnx")
@@ -28,6 +30,19 @@ fn exceeded<T>(result: Result<T, Error>) -> String {
     error.to_string()
 }
 
+/// A file of a few bytes with a sparse tensor of `n` elements.
+fn sparse(n: u64) -> Vec<u8> {
+    let (values, indices) = (f32s("w", &[1], &[1.0]), i64s("i", &[1], &[0]));
+    let t = Message::new().message(1, &values).message(2, &indices).int(3, n as i64);
+    let graph = Graph {
+        nodes: vec![node("Add", &["x", "w"], &["y"], &[])],
+        inputs: vec![open("x", elem::F32)],
+        outputs: vec![open("y", elem::F32)],
+        ..Graph::default()
+    };
+    wire::model(&graph.message().message(15, &t)).finish()
+}
+
 #[test]
 fn limits_of_loading_name_themselves_and_what_was_asked() {
     let file = std::fs::read(digits()).unwrap();
@@ -43,6 +58,13 @@ fn limits_of_loading_name_themselves_and_what_was_asked() {
     assert!(message(Limits { rank: 1, ..t() }).ends_with("is over the limit of 1"));
     let memory = message(Limits { memory: 1000, ..t() });
     assert!(memory.contains("of weights is over the limit of 1000"), "{memory}");
+    let one = exceeded(load(sparse(1 << 20), Limits { tensor_bytes: 4096, ..t() }));
+    assert!(
+        one.ends_with("bytes of a sparse tensor of 4194304 is over the limit of 4096"),
+        "{one}"
+    );
+    let more = exceeded(load(sparse(1 << 58), t()));
+    assert!(more.contains("bytes of sparse tensors"), "{more}");
     let deep = exceeded(load(endless(), Limits { subgraph_depth: 0, ..t() }));
     assert_eq!(deep, "node y (Loop, opset 21): a depth of subgraphs of 1 is over the limit of 0");
 }

@@ -48,3 +48,23 @@ pub fn kernels(
     let cx = kernel::Cx { node, inputs, outputs, traits: &traits };
     Ok(ops::compile(&cx)?.launches.into_iter().map(|launch| launch.source).collect())
 }
+
+/// Whether a kernel is WGSL that every adapter of its kind takes, found out without one.
+///
+/// # Errors
+/// What is wrong with it, and the kernel.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn validate(source: &str) -> Result<(), String> {
+    use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+    let wrong = |text: String| format!("{text}\n{source}");
+    let module = naga::front::wgsl::parse_str(source);
+    let module = module.map_err(|e| wrong(e.emit_to_string(source)))?;
+    // Halves are read through unpack2x16float, which every adapter has.
+    let able = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP;
+    Validator::new(ValidationFlags::all(), able)
+        .subgroup_stages(ShaderStages::COMPUTE)
+        .subgroup_operations(SubgroupOperationSet::all())
+        .validate(&module)
+        .map(drop)
+        .map_err(|e| wrong(e.emit_to_string(source)))
+}

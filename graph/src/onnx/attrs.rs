@@ -116,11 +116,16 @@ impl<'a> Attrs<'a> {
         tensors::tensor(t, source).map(Some)
     }
 
-    pub fn sparse(&self, name: &str, source: &dyn ExternalData) -> Result<Option<Value>, Reason> {
+    pub fn sparse(
+        &self,
+        name: &str,
+        source: &dyn ExternalData,
+        take: &dyn Fn(usize) -> Result<(), Reason>,
+    ) -> Result<Option<Value>, Reason> {
         let Some(a) = self.typed(name, Ty::SparseTensor)? else { return Ok(None) };
         let t =
             a.sparse_tensor.as_ref().ok_or_else(|| invalid!("attribute {name} holds no tensor"))?;
-        tensors::sparse(t, source).map(|t| Some(Value::Tensor(t)))
+        tensors::sparse(t, source, take).map(|t| Some(Value::Tensor(t)))
     }
 
     pub fn graph(&self, name: &str) -> Result<Option<&'a pb::GraphProto>, Reason> {

@@ -1,5 +1,6 @@
 //! From `ModelProto` to [`Graph`]: names become numbers, versions and functions disappear.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -108,6 +109,8 @@ pub(super) trait Build {
         facts: &[Fact],
     ) -> Result<(Graph, Vec<ValueId>), Reason>;
     fn count_node(&mut self) -> Result<(), Reason>;
+    /// Counts the bytes of a tensor that the file only describes.
+    fn count_dense(&self, bytes: usize) -> Result<(), Reason>;
     fn find(&mut self, name: &str) -> Option<ValueId>;
 }
 
@@ -140,6 +143,8 @@ struct Importer<'a> {
     frames: Vec<Frame>,
     scopes: Vec<Scope>,
     nodes: usize,
+    /// Bytes of tensors that the file only describes.
+    dense: Cell<usize>,
     failed: Option<(String, String)>,
 }
 
@@ -169,6 +174,7 @@ impl<'a> Importer<'a> {
             frames: vec![Frame::default()],
             scopes: vec![Scope::default()],
             nodes: 0,
+            dense: Cell::new(0),
             failed: None,
         })
     }
@@ -307,7 +313,8 @@ impl<'a> Importer<'a> {
         }
         for t in &graph.sparse_initializer {
             let name = t.values.as_ref().map_or("", |v| v.name());
-            let dense = tensors::sparse(t, external).map_err(|r| within("initializer", name, r))?;
+            let dense = tensors::sparse(t, external, &|bytes| self.count_dense(bytes))
+                .map_err(|r| within("initializer", name, r))?;
             let v = self.graph().constant(dense);
             self.bind(name, v)?;
         }
@@ -515,6 +522,18 @@ impl Build for Importer<'_> {
 
     fn find(&mut self, name: &str) -> Option<ValueId> {
         self.lookup(self.scopes.len() - 1, name).flatten()
+    }
+
+    fn count_dense(&self, bytes: usize) -> Result<(), Reason> {
+        let limits = self.options.limits;
+        if bytes > limits.tensor_bytes {
+            return Err(Reason::over("bytes of a sparse tensor", bytes, limits.tensor_bytes));
+        }
+        self.dense.set(self.dense.get().saturating_add(bytes));
+        match self.dense.get() > limits.memory {
+            true => Err(Reason::over("bytes of sparse tensors", self.dense.get(), limits.memory)),
+            false => Ok(()),
+        }
     }
 
     fn count_node(&mut self) -> Result<(), Reason> {

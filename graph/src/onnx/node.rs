@@ -128,7 +128,7 @@ impl NodeCx<'_> {
 
     /// Attribute of type SPARSE_TENSOR, made dense.
     pub fn sparse_tensor(&self, name: &str) -> Result<Option<Value>, Reason> {
-        self.attrs.sparse(name, self.build.external())
+        self.attrs.sparse(name, self.build.external(), &|bytes| self.build.count_dense(bytes))
     }
 
     /// Attribute of type TYPE_PROTO.

@@ -122,8 +122,13 @@ impl Tensor {
     }
 }
 
-/// A dense tensor of a sparse one (ONNX IR, "SparseTensorProto").
-pub fn sparse(t: &pb::SparseTensorProto, source: &dyn ExternalData) -> Result<Tensor, Reason> {
+/// A dense tensor of a sparse one (ONNX IR, "SparseTensorProto"). A small file can ask for a large
+/// tensor this way: `take` is asked for its bytes before there is one.
+pub fn sparse(
+    t: &pb::SparseTensorProto,
+    source: &dyn ExternalData,
+    take: &dyn Fn(usize) -> Result<(), Reason>,
+) -> Result<Tensor, Reason> {
     let shape = sizes(&t.dims)?;
     let missing = || invalid!("a sparse tensor without values or indices");
     let values = tensor(t.values.as_ref().ok_or_else(missing)?, source)?.into_tensor()?;
@@ -143,6 +148,8 @@ pub fn sparse(t: &pb::SparseTensorProto, source: &dyn ExternalData) -> Result<Te
     if width == 0 {
         return Err(unsupported!("sparse tensors of {}", values.dtype()));
     }
+    let bytes = count(&shape).and_then(|n| n.checked_mul(width));
+    take(bytes.unwrap_or(usize::MAX))?;
     let mut dense = Tensor::try_zeros(values.dtype(), &shape)?;
     let len = dense.len();
     let (from, to) = (values.as_bytes(), dense.as_mut_bytes());

@@ -11,7 +11,7 @@ use rinfer_cpu::simd::{Isa, Scalar};
 use rinfer_graph::backend::{Backend, Region, RunCx};
 use rinfer_graph::ops::Inputs;
 use rinfer_graph::{DType, Fact, Graph, Kind, Node, Op, Reason, Tensor, Value};
-use rinfer_wgpu::{Gpu, GpuBackend, kernels};
+use rinfer_wgpu::{Gpu, GpuBackend, kernels, validate};
 
 /// One operator with its inputs.
 pub struct Case {
@@ -158,20 +158,6 @@ fn near(found: &Tensor, expected: &Tensor, tolerance: f32) -> Result<(), String>
         }
     }
     Ok(())
-}
-
-fn validate(source: &str) -> Result<(), String> {
-    let module = naga::front::wgsl::parse_str(source)
-        .map_err(|e| format!("{}\n{source}", e.emit_to_string(source)))?;
-    // Halves are read through unpack2x16float, which every adapter here has.
-    let halves = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let subgroups = naga::valid::Capabilities::SUBGROUP;
-    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), halves | subgroups)
-        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-        .subgroup_operations(naga::valid::SubgroupOperationSet::all())
-        .validate(&module)
-        .map(drop)
-        .map_err(|e| format!("{}\n{source}", e.emit_to_string(source)))
 }
 
 /// What must be an error, and of which kind.
