@@ -55,7 +55,9 @@ pub fn kernels(
 /// What is wrong with it, and the kernel.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn validate(source: &str) -> Result<(), String> {
-    use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+    use naga::valid::{
+        Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator,
+    };
     let wrong = |text: String| format!("{text}\n{source}");
     let module = naga::front::wgsl::parse_str(source);
     let module = module.map_err(|e| wrong(e.emit_to_string(source)))?;

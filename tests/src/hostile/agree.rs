@@ -31,6 +31,8 @@ pub fn agree(file: &[u8]) -> Result<bool, String> {
         }
         (Err(e), _) | (_, Err(e)) if e.kind() == Kind::Internal => Err(e.to_string()),
         (Err(_), Err(_)) => Ok(false),
+        // A slow machine says nothing about either way.
+        (Err(e), _) | (_, Err(e)) if e.kind() == Kind::Deadline => Ok(false),
         (Ok(_), Err(e)) => Err(format!("only the optimized graph fails: {e}")),
         (Err(e), Ok(_)) => Err(format!("only the plain graph fails: {e}")),
     }
