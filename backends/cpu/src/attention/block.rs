@@ -6,7 +6,7 @@
 
 use super::{Job, Mask, MaskData, Place};
 use crate::gemm::Panels;
-use crate::gemm::tile::{Start, Store, tile, tile_vectors};
+use crate::gemm::tile::{Panel, Start, Store, tile, tile_vectors};
 use crate::math::{exp, tanh};
 use crate::pool::with_scratch;
 use crate::simd::{F32s, I32s, Isa, MAX_LANES, Mask as _, MatMut, Simd};
@@ -81,14 +81,14 @@ crate::simd_fn! {
                 let k = packed.k.steps(next, 0..job.head);
                 if row + n <= end {
                     let part = &mut scores[(row - at) * width..][..n * width];
-                    tile(s, k, q, &mut MatMut::new(part, n, width, width), store);
+                    tile(s, Panel(k), q, &mut MatMut::new(part, n, width, width), store);
                 } else if end < seen.end {
                     // A whole panel of what is seen: the first of the next block.
                     break;
                 } else {
                     // The last panel that is seen may reach beyond the keys: computed whole.
                     let part = &mut staged[..n * width];
-                    tile(s, k, q, &mut MatMut::new(part, n, width, width), store);
+                    tile(s, Panel(k), q, &mut MatMut::new(part, n, width, width), store);
                     let keep = (end - row) * width;
                     scores[(row - at) * width..][..keep].copy_from_slice(&part[..keep]);
                 }
@@ -109,7 +109,7 @@ crate::simd_fn! {
                 let lanes = packed.v.plan().lanes(panel);
                 let part = &mut out[lanes.start * width..][..lanes.len() * width];
                 let v = packed.v.steps(panel, keys.clone());
-                tile(s, v, scores, &mut MatMut::new(part, lanes.len(), width, width), store);
+                tile(s, Panel(v), scores, &mut MatMut::new(part, lanes.len(), width, width), store);
                 panel += 1;
             }
         }

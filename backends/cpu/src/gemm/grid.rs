@@ -181,9 +181,11 @@ fn meet<S: Simd>(
     }
     let store = job.store(&r, &lanes, steps);
     let panel = |i: usize| b.steps((q.start + i).min(q.end - 1), steps.clone());
-    match q.len() {
-        1 => tile::tile(s, a.steps(p, steps.clone()), panel(0), c, store),
-        _ => tile::wide(s, a.steps(p, steps.clone()), std::array::from_fn(panel), c, store),
+    match (q.len(), a.lying(p, steps.clone())) {
+        (1, Some(a)) => tile::tile(s, a, panel(0), c, store),
+        (1, None) => tile::tile(s, a.panel(p, steps.clone()), panel(0), c, store),
+        (_, Some(a)) => tile::wide(s, a, std::array::from_fn(panel), c, store),
+        (_, None) => tile::wide(s, a.panel(p, steps.clone()), std::array::from_fn(panel), c, store),
     }
     if last {
         epilogue.finish(s, job.gemm.write, c, at);

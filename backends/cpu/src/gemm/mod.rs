@@ -1,7 +1,7 @@
 //! Matrix products: `C[m, n] = activation(alpha · A[m, k] · B[k, n] (+ C) + bias + residual)`.
 //!
-//! Both operands are packed into panels, ahead of time ([`PackedA`], [`PackedB`]) or on the way;
-//! then tiles that live in registers walk along `k` ([`tile`]). C is cut in two dimensions for
+//! B is packed into panels, ahead of time ([`PackedB`]) or on the way; so is A ([`PackedA`]), unless its
+//! rows can be read as they lie; then tiles that live in registers walk along `k` ([`tile`]). C is cut in two dimensions for
 //! threads; which piece computes an element never changes how it is computed. A with few rows
 //! times B as it lies in memory takes another way, which reads B once ([`thin`]).
 
@@ -252,17 +252,21 @@ impl<'a> Gemm<'a> {
         let shape = Shape::of(isa);
         let pack = |first: usize, c: MatMut<'_, f32>| {
             let plan = PanelPlan::new::<Left>(shape, c.rows(), self.k);
-            with_scratch(plan.len()?, |packed| {
-                match self.a {
-                    Lhs::Plain(a) => plan.pack(isa, a.from(first, 0), packed),
-                    Lhs::Made(a) => with_scratch(c.rows() * self.k, |rows| {
-                        a.rows(first, rows);
-                        plan.pack(isa, Strided::rows(rows, self.k), packed);
-                    })?,
-                    Lhs::Packed(_) => return Err("the left operand is packed already".into()),
-                }
-                f(plan.view(packed), first, c)
-            })?
+            let panels = |a: Strided<'_>| match plan.lying(a) {
+                Some(panels) => f(panels, first, c),
+                None => with_scratch(plan.len()?, |packed| {
+                    plan.pack(isa, a, packed);
+                    f(plan.view(packed), first, c)
+                })?,
+            };
+            match self.a {
+                Lhs::Plain(a) => panels(a.from(first, 0)),
+                Lhs::Made(a) => with_scratch(plan.extent * self.k, |rows| {
+                    a.rows(first, rows);
+                    panels(Strided::rows(rows, self.k))
+                })?,
+                Lhs::Packed(_) => Err("the left operand is packed already".into()),
+            }
         };
         // Blocks that stay where they were packed, each thread its own, if there are enough.
         let own = chunk(BLOCK_A, self.k.min(STEPS), shape.rows);

@@ -4,7 +4,7 @@
 //! its lanes side by side for each step of `k`: `[k][width]`. Panels of A are as even as they can
 //! be; the last panel of B is what is left, rounded up to whole vectors with zeros.
 
-use super::tile::Shape;
+use super::tile::{Lying, Panel, Shape};
 use crate::par::{self, Split};
 use crate::pool::{Buffer, with_scratch};
 use crate::simd::{F32s, Isa, MAX_LANES};
@@ -69,6 +69,8 @@ pub enum Layout {
 pub(crate) struct Panels<'a> {
     data: &'a [f32],
     plan: PanelPlan,
+    /// The distance between lanes, if they are not packed but lie as they are.
+    stride: Option<usize>,
 }
 
 /// Where panels lie.
@@ -230,7 +232,13 @@ impl PanelPlan {
 
     /// The panels that `data` holds.
     pub fn view(self, data: &[f32]) -> Panels<'_> {
-        Panels { data, plan: self }
+        Panels { data, plan: self, stride: None }
+    }
+
+    /// The panels of a matrix whose steps lie side by side, as it is; `None` if it is better packed.
+    pub fn lying(self, a: Strided<'_>) -> Option<Panels<'_>> {
+        let suits = a.col == 1 && Lying::suits(a.row, self.width);
+        suits.then_some(Panels { data: a.data, plan: self, stride: Some(a.row) })
     }
 }
 
@@ -240,7 +248,21 @@ impl<'a> Panels<'a> {
         self.plan
     }
 
-    /// Steps `k` of panel `p`.
+    /// Steps `k` of panel `p` of a left operand.
+    #[inline(always)]
+    pub fn panel(&self, p: usize, k: Range<usize>) -> Panel<'a> {
+        Panel(self.steps(p, k))
+    }
+
+    /// Steps `k` of panel `p`, if its lanes lie as they are.
+    #[inline(always)]
+    pub fn lying(&self, p: usize, k: Range<usize>) -> Option<Lying<'a>> {
+        let stride = self.stride?;
+        let data = &self.data[self.plan.start(p) * stride + k.start..];
+        Some(Lying { data, stride, steps: k.len() })
+    }
+
+    /// Steps `k` of panel `p`, which is packed.
     #[inline(always)]
     pub fn steps(&self, p: usize, k: Range<usize>) -> &'a [f32] {
         let (at, width) = (self.plan.start(p) * self.plan.k, self.plan.stored(p));

@@ -1,7 +1,8 @@
 //! The register tile: `C[r, w] = start + alpha · A[r, k] · B[k, w]` over packed panels.
 //!
-//! A panel of A is `k × r`, one of B `k × w`; both are read once, in order. The accumulators fill
-//! the registers: 14 × 2 vectors of 32, 6 × 2 of 16, 4 × 2 where some are taken.
+//! A panel of A is `k × r`, one of B `k × w`; both are read once, in order. Or the rows of A are read
+//! as they lie: the sums leave time enough to read from as many places. The accumulators fill the
+//! registers: 14 × 2 vectors of 32, 6 × 2 of 16, 4 × 2 where some are taken.
 
 use crate::simd::{F32s, Isa, MatMut, Simd};
 
@@ -66,18 +67,52 @@ pub struct Store<'a> {
     pub clip: Option<(f32, f32)>,
 }
 
-/// Computes one tile: `c.rows()` by `c.cols()`, from a panel of A of that width and a panel of B
-/// of that width rounded up to whole vectors.
+/// The rows of A that a tile reads.
+pub trait Left: Copy {
+    /// `Σ A[i, t] · B[t, j]` for `R` rows and `P` panels of `NV` vectors, in the order of `t`.
+    fn products<S: Simd, const R: usize, const NV: usize, const P: usize>(
+        self,
+        s: S,
+        b: [&[f32]; P],
+    ) -> [[[S::F32; NV]; R]; P];
+}
+
+/// A panel: for each step the rows side by side.
+#[derive(Clone, Copy, Debug)]
+pub struct Panel<'a>(pub &'a [f32]);
+
+/// Rows as they lie in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Lying<'a> {
+    /// From the first step of the first row on.
+    pub data: &'a [f32],
+    /// From a row to the next.
+    pub stride: usize,
+    /// Steps.
+    pub steps: usize,
+}
+
+impl Lying<'_> {
+    /// Whether `rows` of them, `stride` apart, can be read at the same time: those a page apart all
+    /// meet in the same few lines of a cache.
+    pub fn suits(stride: usize, rows: usize) -> bool {
+        const PAGE: usize = 4096 / size_of::<f32>();
+        stride % PAGE != 0 || rows < 8
+    }
+}
+
+/// Computes one tile: `c.rows()` by `c.cols()`, from as many rows of A and a panel of B of that
+/// width rounded up to whole vectors.
 #[inline(always)]
-pub fn tile<S: Simd>(s: S, a: &[f32], b: &[f32], c: &mut MatMut<'_, f32>, store: Store<'_>) {
+pub fn tile<S: Simd>(s: S, a: impl Left, b: &[f32], c: &mut MatMut<'_, f32>, store: Store<'_>) {
     match c.cols().div_ceil(S::LANES) {
-        1 => rows::<S, 1>(s, a, b, c, store),
-        2 => rows::<S, 2>(s, a, b, c, store),
+        1 => rows::<S, _, 1>(s, a, b, c, store),
+        2 => rows::<S, _, 2>(s, a, b, c, store),
         n => {
             if const { S::LANES == 1 } {
                 match n {
-                    3 => rows::<S, 3>(s, a, b, c, store),
-                    4 => rows::<S, 4>(s, a, b, c, store),
+                    3 => rows::<S, _, 3>(s, a, b, c, store),
+                    4 => rows::<S, _, 4>(s, a, b, c, store),
                     _ => unreachable!("{n} vectors in a tile"),
                 }
             } else {
@@ -89,9 +124,9 @@ pub fn tile<S: Simd>(s: S, a: &[f32], b: &[f32], c: &mut MatMut<'_, f32>, store:
 
 /// One function for each number of rows: the loop over `k` must know it.
 #[inline(always)]
-fn rows<S: Simd, const NV: usize>(
+fn rows<S: Simd, A: Left, const NV: usize>(
     s: S,
-    a: &[f32],
+    a: A,
     b: &[f32],
     c: &mut MatMut<'_, f32>,
     store: Store<'_>,
@@ -99,7 +134,7 @@ fn rows<S: Simd, const NV: usize>(
     macro_rules! by_rows {
         ($($r:literal),*; $otherwise:expr) => {
             match c.rows() {
-                $($r => kernel::<S, $r, NV, 1>(s, a, [b], c, store),)*
+                $($r => kernel::<S, A, $r, NV, 1>(s, a, [b], c, store),)*
                 _ => $otherwise,
             }
         };
@@ -135,25 +170,25 @@ pub const WIDE: usize = 4;
 #[inline(always)]
 pub fn wide<S: Simd>(
     s: S,
-    a: &[f32],
+    a: impl Left,
     b: [&[f32]; WIDE],
     c: &mut MatMut<'_, f32>,
     store: Store<'_>,
 ) {
     let half = [b[0], b[1]];
     match c.rows() {
-        1 => kernel::<S, 1, 2, WIDE>(s, a, b, c, store),
-        2 => kernel::<S, 2, 2, { WIDE / 2 }>(s, a, half, c, store),
-        3 => kernel::<S, 3, 2, { WIDE / 2 }>(s, a, half, c, store),
+        1 => kernel::<S, _, 1, 2, WIDE>(s, a, b, c, store),
+        2 => kernel::<S, _, 2, 2, { WIDE / 2 }>(s, a, half, c, store),
+        3 => kernel::<S, _, 3, 2, { WIDE / 2 }>(s, a, half, c, store),
         n => unreachable!("{n} rows in a wide tile"),
     }
 }
 
 /// `R` rows by `P` panels of `NV` vectors.
 #[inline(never)]
-fn kernel<S: Simd, const R: usize, const NV: usize, const P: usize>(
+fn kernel<S: Simd, A: Left, const R: usize, const NV: usize, const P: usize>(
     s: S,
-    a: &[f32],
+    a: A,
     b: [&[f32]; P],
     c: &mut MatMut<'_, f32>,
     store: Store<'_>,
@@ -167,7 +202,7 @@ fn kernel<S: Simd, const R: usize, const NV: usize, const P: usize>(
                 s.prefetch(row, 0);
                 s.prefetch(row, row.len() - 1);
             }
-            let acc = products::<S, R, NV, P>(s, a, b);
+            let acc = a.products::<S, R, NV, P>(s, b);
             if P == 1 {
                 return write(s, acc[0], c, store);
             }
@@ -184,26 +219,66 @@ fn kernel<S: Simd, const R: usize, const NV: usize, const P: usize>(
     )
 }
 
-#[inline(always)]
-fn products<S: Simd, const R: usize, const NV: usize, const P: usize>(
-    s: S,
-    a: &[f32],
-    b: [&[f32]; P],
-) -> [[[S::F32; NV]; R]; P] {
-    let mut acc = [[[s.zero(); NV]; R]; P];
-    let a = a.as_chunks::<R>().0;
-    if P == 1 {
-        for (a, b) in a.iter().zip(b[0].chunks_exact(NV * S::LANES)) {
-            step(s, a, b, &mut acc[0]);
+impl Left for Panel<'_> {
+    #[inline(always)]
+    fn products<S: Simd, const R: usize, const NV: usize, const P: usize>(
+        self,
+        s: S,
+        b: [&[f32]; P],
+    ) -> [[[S::F32; NV]; R]; P] {
+        let mut acc = [[[s.zero(); NV]; R]; P];
+        let a = self.0.as_chunks::<R>().0;
+        if P == 1 {
+            for (a, b) in a.iter().zip(b[0].chunks_exact(NV * S::LANES)) {
+                step(s, a, b, &mut acc[0]);
+            }
+            return acc;
         }
-        return acc;
+        for (i, a) in a.iter().enumerate() {
+            for p in 0..P {
+                step(s, a, &b[p][i * NV * S::LANES..][..NV * S::LANES], &mut acc[p]);
+            }
+        }
+        acc
     }
-    for (i, a) in a.iter().enumerate() {
+}
+
+impl Left for Lying<'_> {
+    #[inline(always)]
+    fn products<S: Simd, const R: usize, const NV: usize, const P: usize>(
+        self,
+        s: S,
+        b: [&[f32]; P],
+    ) -> [[[S::F32; NV]; R]; P] {
+        let mut acc = [[[s.zero(); NV]; R]; P];
+        let Lying { data, stride, steps } = self;
+        // Each is cut to the same length: then no index needs to be checked below.
+        let mut rows = [&data[..steps]; R];
+        for i in 1..R {
+            rows[i] = &data[i * stride..][..steps];
+        }
+        let width = NV * S::LANES;
+        let mut panels = b;
         for p in 0..P {
-            step(s, a, &b[p][i * NV * S::LANES..][..NV * S::LANES], &mut acc[p]);
+            panels[p] = &b[p][..steps * width];
         }
+        for t in 0..steps {
+            for p in 0..P {
+                let mut bv = [s.zero(); NV];
+                for j in 0..NV {
+                    bv[j] = s.load(&panels[p][t * width + j * S::LANES..]);
+                }
+                for i in 0..R {
+                    // From memory into every lane: gathered first, they would take registers.
+                    let av = s.splat(rows[i][t]);
+                    for j in 0..NV {
+                        acc[p][i][j] = av.mul_add(bv[j], acc[p][i][j]);
+                    }
+                }
+            }
+        }
+        acc
     }
-    acc
 }
 
 #[inline(always)]
