@@ -57,6 +57,9 @@ pub struct Config {
     pub weight: WeightScheme,
     /// Codes of activations in static layers.
     pub activations: Scheme,
+    /// Whether each row of activations has a range of its own in dynamic layers: a row then does
+    /// not depend on the others.
+    pub rows: bool,
     /// How ranges of activations are chosen.
     pub method: Method,
     /// Bits of weights in blocks: 4 or 8.
@@ -100,6 +103,7 @@ impl Default for Config {
             mode: Mode::Auto,
             weight: WeightScheme::DEFAULT,
             activations: Scheme::UINT8,
+            rows: true,
             method: Method::Mse,
             bits: 4,
             block: 32,
@@ -228,6 +232,7 @@ impl Config {
             ("granularity", if weight.per_channel { "channel" } else { "tensor" }.into()),
             ("weight_range", if weight.fit == Fit::Mse { "mse" } else { "minmax" }.into()),
             ("activations", self.activations.dtype().to_string()),
+            ("dynamic_ranges", if self.rows { "row" } else { "tensor" }.into()),
             ("calib_method", self.method.to_string()),
             ("round", format!("{:?}", self.rounding)),
             ("equalize", self.equalize.to_string()),

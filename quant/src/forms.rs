@@ -12,7 +12,12 @@ pub enum Form {
     /// It stays as it is.
     Float,
     /// Integers throughout; the range of activations is found in every run.
-    Dynamic(WeightScheme),
+    Dynamic {
+        /// The weight.
+        weight: WeightScheme,
+        /// Whether each row of activations has a range of its own.
+        rows: bool,
+    },
     /// Integers throughout; the ranges of activations are constants.
     Static {
         /// The weight.
@@ -33,7 +38,10 @@ impl Form {
     pub fn name(&self) -> String {
         match self {
             Form::Float => "float".into(),
-            Form::Dynamic(w) => format!("dynamic {}", weight_name(w)),
+            Form::Dynamic { weight, rows: true } => format!("dynamic {}", weight_name(weight)),
+            Form::Dynamic { weight, rows: false } => {
+                format!("dynamic {}, one range", weight_name(weight))
+            }
             Form::Static { weight, input, .. } => {
                 format!("static {} · {}", input.scheme.dtype(), weight_name(weight))
             }
@@ -45,7 +53,7 @@ impl Form {
     /// Whether the layer computes in integers.
     pub fn is_integer(&self) -> bool {
         match self {
-            Form::Dynamic(_) => true,
+            Form::Dynamic { .. } => true,
             Form::Static { input, .. } => input.scheme.bits == 8,
             _ => false,
         }

@@ -60,11 +60,12 @@ pub fn ladder(job: &Job, layer: &Layer, base: &Choice) -> Vec<Rung> {
                 add("activations of 16 bits", form.into());
             }
         }
-        Form::Dynamic(_) => {
-            add("a scale for each channel", Form::Dynamic(milder(Fit::Ends)).into());
-            add("mse ranges", Form::Dynamic(milder(Fit::Mse)).into());
+        Form::Dynamic { .. } => {
+            let dynamic = |fit| Form::Dynamic { weight: milder(fit), rows: true };
+            add("a scale for each channel", dynamic(Fit::Ends).into());
+            add("mse ranges", dynamic(Fit::Mse).into());
             if let Some(mut choice) = job.smoothed(layer, 0.5, milder(Fit::Ends)) {
-                choice.form = Form::Dynamic(milder(Fit::Ends));
+                choice.form = dynamic(Fit::Ends);
                 add("outliers moved into the weight", choice);
             }
             if layer.role != Role::Table {

@@ -20,6 +20,7 @@ pub mod blocks;
 pub mod calibrate;
 pub mod config;
 pub mod convert;
+mod dynamic;
 mod equalize;
 mod error;
 pub mod forms;
@@ -50,3 +51,5 @@ pub use report::Report;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_batches;

@@ -199,7 +199,12 @@ impl Job {
             (Role::Product, Mode::Auto | Mode::Dynamic) => {
                 let mut weight = config.weight;
                 weight.per_channel &= layer.channels.is_some();
-                Decision::new(Form::Dynamic(weight), "ranges are found in every run")
+                let rows = self.config.rows;
+                let why = if rows { "rows' ranges" } else { "ranges" };
+                Decision::new(
+                    Form::Dynamic { weight, rows },
+                    format!("{why} are found in every run"),
+                )
             }
             (Role::Conv, Mode::Auto) if self.ranges.samples == 0 => {
                 Decision::keep("a convolution in integers needs calibration: --calib")

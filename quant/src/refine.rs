@@ -54,7 +54,7 @@ impl Job {
     fn smooth(&self, decisions: &mut [Decision], smooth: Smooth) {
         for (layer, decision) in self.layers.iter().zip(decisions) {
             let weight = match &decision.choice.form {
-                Form::Static { weight, .. } | Form::Dynamic(weight) => *weight,
+                Form::Static { weight, .. } | Form::Dynamic { weight, .. } => *weight,
                 _ => continue,
             };
             let alpha = match smooth {
@@ -63,7 +63,7 @@ impl Job {
             };
             let Some(alpha) = alpha else { continue };
             let Some(mut smoothed) = self.smoothed(layer, alpha, weight) else { continue };
-            if let Form::Dynamic(_) = decision.choice.form {
+            if let Form::Dynamic { .. } = decision.choice.form {
                 smoothed.form = decision.choice.form.clone();
             }
             decision.choice = smoothed;

@@ -1,6 +1,6 @@
 //! How each form of a layer is written in ONNX's operators.
 //!
-//! Dynamic: Cast(MatMulInteger(DynamicQuantizeLinear(x), codes)) · scales + bias
+//! Dynamic: in `dynamic.rs`
 //! Static:  Q and D around it: D(Q(op(D(Q(x)), D(codes), D(bias))))
 //! Stored:  op(x, D(codes))
 //! Blocks:  MatMulNBits, or MatMul(x, D(codes)) with a scale for each block
@@ -11,8 +11,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rinfer::graph::ops::{
-    Axis, Binary, BinaryFn, Cast, DequantizeLinear, DynamicQuantizeLinear, Gather, MatMul,
-    MatMulInteger, MatMulNBits, QuantizeLinear, Transpose,
+    Axis, Binary, BinaryFn, Cast, DequantizeLinear, Gather, MatMul, MatMulNBits, QuantizeLinear,
+    Transpose,
 };
 use rinfer::graph::{Node, NodeId, Op, ValueId};
 use rinfer::{DType, Reason, Tensor};
@@ -33,10 +33,10 @@ fn key(p: &Params) -> Key {
 
 /// Codes that were written already: the codes, their scales and zero points.
 #[derive(Clone, Copy)]
-struct Written {
-    codes: ValueId,
-    scales: ValueId,
-    zeros: Option<ValueId>,
+pub(super) struct Written {
+    pub(super) codes: ValueId,
+    pub(super) scales: ValueId,
+    pub(super) zeros: Option<ValueId>,
     axis: Option<usize>,
 }
 
@@ -51,7 +51,7 @@ pub struct Quantizer<'a> {
     /// How many layers read a weight.
     readers: HashMap<(usize, ValueId), usize>,
     pairs: HashMap<(usize, ValueId, Key), ValueId>,
-    dynamic: HashMap<(usize, ValueId), [ValueId; 3]>,
+    pub(super) dynamic: HashMap<(usize, ValueId, bool), [ValueId; 3]>,
     /// Values that were divided: by what, and what came out.
     divided: HashMap<(usize, ValueId), Vec<(Arc<Vec<f32>>, ValueId)>>,
     weights: HashMap<WeightKey, (Written, Codes)>,
@@ -94,7 +94,9 @@ impl Writer for Quantizer<'_> {
             (Form::Float, _) => return Ok(false),
             (Form::Stored(w), Role::Table) => self.table(r, layer, choice, *w)?,
             (Form::Stored(w), _) => self.stored(r, layer, choice, *w)?,
-            (Form::Dynamic(w), Role::Product) => self.dynamic(r, layer, choice, *w)?,
+            (Form::Dynamic { weight, rows }, Role::Product) => {
+                self.dynamic(r, (layer, choice), *weight, *rows)?
+            }
             (Form::Static { .. }, Role::Product | Role::Conv) => self.fixed(r, layer, choice)?,
             (Form::Blocks(b), Role::Product) => self.blocks(r, layer, choice, *b)?,
             (form, _) => {
@@ -112,7 +114,7 @@ impl Writer for Quantizer<'_> {
 const D: fn(Option<usize>) -> DequantizeLinear =
     |axis| DequantizeLinear { axis: Axis(axis.unwrap_or(0) as i64), block_size: 0, output: None };
 
-fn push(
+pub(super) fn push(
     r: &mut Rebuild<'_>,
     op: impl Into<Op>,
     inputs: &[Option<ValueId>],
@@ -132,7 +134,7 @@ fn zero_scalar(p: &Params) -> Tensor {
 
 impl Quantizer<'_> {
     /// What a layer reads, in the copy; divided where outliers go into the weight.
-    fn data(
+    pub(super) fn data(
         &mut self,
         r: &mut Rebuild<'_>,
         layer: &Layer,
@@ -207,7 +209,7 @@ impl Quantizer<'_> {
     }
 
     /// The weight's codes, once for all layers that read them; `swap` asks for [k, n] of [n, k].
-    fn codes(
+    pub(super) fn codes(
         &mut self,
         r: &mut Rebuild<'_>,
         (layer, choice): (&Layer, &Choice),
@@ -258,57 +260,8 @@ impl Quantizer<'_> {
         Ok(y)
     }
 
-    fn dynamic(
-        &mut self,
-        r: &mut Rebuild<'_>,
-        layer: &Layer,
-        choice: &Choice,
-        how: WeightScheme,
-    ) -> Result<(), Reason> {
-        let swap = layer.channels == Some(0);
-        let (w, _) = self.codes(r, (layer, choice), how, swap, None)?;
-        let x = self.data(r, layer, choice)?;
-        let [codes, scale, zero] = self.dynamic_codes(r, x, layer.data)?;
-        let sums = push(r, MatMulInteger, &[Some(codes), Some(w.codes), Some(zero), w.zeros])?;
-        r.name(sums, layer.result, "sums");
-        let cast = Cast { to: DType::F32, saturate: true, round_mode: Default::default() };
-        let floats = r.step(cast, &[sums], layer.result, "float_sums")?;
-        let mut scales = w.scales;
-        let alpha = alpha(r, layer);
-        if alpha != 1.0 {
-            let alpha = r.constant(Tensor::scalar(alpha), layer.result, "alpha");
-            scales = r.step(Binary(BinaryFn::Mul), &[scales, alpha], layer.result, "scaled")?;
-        }
-        let both = r.step(Binary(BinaryFn::Mul), &[scale, scales], layer.result, "scale")?;
-        let mut y = r.step(Binary(BinaryFn::Mul), &[floats, both], layer.result, "product")?;
-        if let Some(bias) = self.bias(r, layer, choice)? {
-            y = r.step(Binary(BinaryFn::Add), &[y, bias], layer.result, "biased")?;
-        }
-        r.bind(layer.result, y);
-        Ok(())
-    }
-
-    /// Codes, scale and zero point of activations, once for all layers that read them.
-    fn dynamic_codes(
-        &mut self,
-        r: &mut Rebuild<'_>,
-        x: ValueId,
-        v: ValueId,
-    ) -> Result<[ValueId; 3], Reason> {
-        if let Some(&done) = self.dynamic.get(&(r.number, x)) {
-            return Ok(done);
-        }
-        let made = r.new.push(DynamicQuantizeLinear, &[Some(x)], 3)?;
-        for (&new, suffix) in made.iter().zip(["quantized", "scale", "zero_point"]) {
-            r.name(new, v, suffix);
-        }
-        let done = [made[0], made[1], made[2]];
-        self.dynamic.insert((r.number, x), done);
-        Ok(done)
-    }
-
     /// The float bias with the shift added to it.
-    fn bias(
+    pub(super) fn bias(
         &mut self,
         r: &mut Rebuild<'_>,
         layer: &Layer,
@@ -535,7 +488,7 @@ fn zero_channels(codes: &Codes) -> bool {
 }
 
 /// The factor of a product.
-fn alpha(r: &Rebuild<'_>, layer: &Layer) -> f32 {
+pub(super) fn alpha(r: &Rebuild<'_>, layer: &Layer) -> f32 {
     match &r.old.node(layer.site.node).op {
         Op::MatMul(op) => op.alpha,
         _ => 1.0,

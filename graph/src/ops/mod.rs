@@ -64,6 +64,7 @@ mod pool;
 mod qgemm;
 mod qlinear;
 mod quantize;
+mod quantize_rows;
 mod quantized_matmul;
 mod random;
 mod range;
@@ -148,6 +149,7 @@ pub use pad::{CenterCropPad, Pad, PadMode, Pads};
 pub use pointwise::{Operand, Pointwise, Step};
 pub use pool::{Pool, PoolKind};
 pub use quantize::{Blocks, DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear};
+pub use quantize_rows::QuantizeRows;
 pub use quantized_matmul::QuantizedMatMul;
 pub use random::{Bernoulli, Distribution, Multinomial, Random};
 pub use range::{Range, number};
@@ -275,6 +277,7 @@ ops!(
     QLinearConv,
     QLinearMatMul,
     QuantizeLinear,
+    QuantizeRows,
     QuantizedMatMul,
     Random,
     Range,

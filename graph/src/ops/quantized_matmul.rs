@@ -1,18 +1,18 @@
 //! QuantizedMatMul: a product of 8-bit matrices, and what follows it. Passes make it; ONNX has no
 //! such operator.
 //!
-//! y = activation(Σ (a - a_zero)·(b - b_zero) · scale + bias), and with a y_scale codes of that:
-//! saturate(round(y / y_scale) + y_zero)
+//! y = activation(Σ (a - a_zero)·(b - b_zero) · scale · rows + bias), and with a y_scale codes of
+//! that: saturate(round(y / y_scale) + y_zero)
 //!
 //! a [.., m, k], b [.., k, n] (or its transpose); scale and b_zero: one, or one for each column;
-//! bias: a row; a_zero, y_scale, y_zero: one.
+//! rows: one for each row of the product; bias: a row; a_zero, y_scale, y_zero: one.
 
 use super::epilogue::Activation;
 use super::{Inputs, MatMul, one};
 use crate::{DType, Dim, Fact, Facts, Reason, invalid, unsupported};
 
-/// Inputs a, b, a_zero, b_zero, scale, bias, y_scale, y_zero; only a, b and scale must be given,
-/// y_scale and y_zero both or neither.
+/// Inputs a, b, a_zero, b_zero, scale, bias, y_scale, y_zero, rows; only a, b and scale must be
+/// given, y_scale and y_zero both or neither.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizedMatMul {
     /// Whether the last two axes of b are swapped.
@@ -35,7 +35,7 @@ impl QuantizedMatMul {
             }
             inputs.same_dtype(i, i + 2)?;
         }
-        for i in [4, 5, 6] {
+        for i in [4, 5, 6, 8] {
             if let Some(fact) = inputs.opt(i)
                 && fact.dtype()? != DType::F32
             {
@@ -60,7 +60,19 @@ impl QuantizedMatMul {
         for (i, columns) in [(2, false), (3, true), (4, true), (5, true), (6, false), (7, false)] {
             check_line(inputs, i, columns.then_some(&n))?;
         }
+        check_rows(inputs, &shape)?;
         one(Fact::new(dtype, shape))
+    }
+}
+
+/// `Err` if the factors of rows are certainly not as many as there are rows.
+fn check_rows(inputs: &Inputs<'_>, y: &[Dim]) -> Result<(), Reason> {
+    let Some(have) = inputs.opt(8).and_then(Fact::len) else { return Ok(()) };
+    let sizes = y.iter().rev().skip(1).map(Dim::value);
+    let rows = sizes.map(|n| n.map(|n| n as usize)).product::<Option<usize>>();
+    match rows {
+        Some(rows) if rows != have => Err(invalid!("{have} factors for {rows} rows")),
+        _ => Ok(()),
     }
 }
 
@@ -91,5 +103,13 @@ mod tests {
         assert_eq!(infer([Some(&row), None, None]).unwrap(), "float[4, 2]");
         assert_eq!(infer([Some(&row), Some(&one), Some(&zero)]).unwrap(), "int8[4, 2]");
         assert!(infer([Some(&row), Some(&one), None]).is_err());
+        let scaled = |n: usize| {
+            let rows = Fact::sized(DType::F32, &[n, 1]);
+            let none = [None; 3];
+            let all = [&[Some(&a), Some(&b), None, None, Some(&row)][..], &none, &[Some(&rows)]];
+            op.infer(&Inputs::new(&all.concat(), 1)).map(|facts| facts[0].to_string())
+        };
+        assert_eq!(scaled(4).unwrap(), "float[4, 2]");
+        assert!(scaled(3).is_err());
     }
 }

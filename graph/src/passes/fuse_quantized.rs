@@ -3,6 +3,8 @@
 //! one for all (of weights: or one for each column).
 //!
 //! MatMul(D(a), D(b)) → QuantizedMatMul; so does float(MatMulInteger(a, b)) · scale.
+//! Q(x / s) with s = max(max|x|, least) / levels along the last axis → QuantizeRows(x).
+//! QuantizedMatMul(…) · column moves into it too, a factor for each row.
 //! QuantizedMatMul(…) + row, f(QuantizedMatMul(…)) and Q(QuantizedMatMul(…)) move into it.
 //! Q(Conv(D(x), D(w), D(bias))) → QLinearConv. Q(Relu(x)) → Q(x) where 0 is the least code.
 //! Q(move(D(x))) with one scale and zero point → move(x); Q(D(x)) likewise → x.
@@ -11,6 +13,8 @@
 //!
 //! Sums become exact. A result differs from the float graph's by its rounding: codes by one step
 //! at most, where the float was within rounding of the middle between two.
+
+mod rows;
 
 use super::fuse_epilogue::activation_of;
 use super::pattern::is_row;
@@ -27,7 +31,10 @@ pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
         Op::Gather(op) => gathered(g, id, op),
         Op::Binary(Binary(BinaryFn::Mul)) => {
             let (a, b) = (g.input(id, 0)?, g.input(id, 1)?);
-            scaled_sums(g, id, a, b).or_else(|| scaled_sums(g, id, b, a))
+            scaled_sums(g, id, a, b)
+                .or_else(|| scaled_sums(g, id, b, a))
+                .or_else(|| rows::scaled(g, a, b))
+                .or_else(|| rows::scaled(g, b, a))
         }
         Op::Binary(Binary(BinaryFn::Add)) => {
             let (a, b) = (g.input(id, 0)?, g.input(id, 1)?);
@@ -35,7 +42,8 @@ pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
         }
         Op::QuantizeLinear(op) => {
             let q = Codes::made(g, id, op)?;
-            same_codes(g, &q)
+            rows::codes(g, &q)
+                .or_else(|| same_codes(g, &q))
                 .or_else(|| moved(g, id, &q))
                 .or_else(|| convolution(g, &q))
                 .or_else(|| without_relu(g, id, &q))
@@ -192,10 +200,10 @@ fn biased(g: &GraphView<'_>, v: ValueId, row: ValueId) -> Option<Rewrite> {
         return None;
     }
     let mut p = g.patch();
-    let mut inputs = [None; 6];
-    inputs[..5].copy_from_slice(node.inputs.get(..5)?);
+    let mut inputs = [None; 9];
+    inputs[..node.inputs.len()].copy_from_slice(&node.inputs);
     inputs[5] = Some(row);
-    let y = p.push(op.clone(), &inputs, 1)?[0];
+    let y = p.push(op.clone(), given(&inputs), 1)?[0];
     p.finish(&[y])
 }
 
@@ -220,10 +228,10 @@ fn quantized_product(g: &GraphView<'_>, q: &Codes) -> Option<Rewrite> {
     }
     let mut p = g.patch();
     let zero = q.zero.unwrap_or_else(|| p.constant(zero(q.dtype)));
-    let mut inputs = [None; 8];
+    let mut inputs = [None; 9];
     inputs[..node.inputs.len()].copy_from_slice(&node.inputs);
     (inputs[6], inputs[7]) = (Some(q.scale), Some(zero));
-    let y = p.push(op.clone(), &inputs, 1)?[0];
+    let y = p.push(op.clone(), given(&inputs), 1)?[0];
     p.finish(&[y])
 }
 

@@ -96,6 +96,14 @@ pub enum TableChoice {
     Keep,
 }
 
+/// What shares a range that is found in the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum RangeChoice {
+    Row,
+    Tensor,
+}
+
 /// How codes of blocks are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
@@ -119,6 +127,10 @@ pub struct HowArgs {
     /// Activations of static layers: uint8, int8, uint16, int16
     #[arg(long, value_name = "TYPE", default_value = "uint8")]
     pub acts: String,
+    /// Activations of dynamic layers that share a range: row, or tensor as in
+    /// DynamicQuantizeLinear (then a row's answer depends on its batch)
+    #[arg(long, value_enum, default_value = "row")]
+    pub dynamic_ranges: RangeChoice,
     /// How ranges of activations are chosen: minmax, ema=0.1, percentile=99.99, entropy, mse
     #[arg(long, value_name = "METHOD", default_value = "mse")]
     pub calib_method: String,

@@ -59,6 +59,7 @@ mod pad;
 mod pointwise;
 pub(crate) mod pool;
 mod quantize;
+mod quantize_rows;
 mod quantized_matmul;
 mod random;
 mod range;
@@ -167,6 +168,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::QLinearConv(op) => conv_integer::compile_qlinear(op, cx),
         Op::QLinearMatMul(_) => matmul_integer::compile_qlinear(cx),
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
+        Op::QuantizeRows(op) => quantize_rows::compile(op, cx),
         Op::QuantizedMatMul(op) => quantized_matmul::compile(op, cx),
         Op::Random(op) => random::compile(op, cx),
         Op::Range(op) => range::compile(op, cx),

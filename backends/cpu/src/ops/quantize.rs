@@ -204,7 +204,7 @@ crate::simd_fn! {
 
 /// The code of a quotient; NaN becomes the lowest.
 #[inline(always)]
-fn shifted(x: f32, zero: f32, lo: f32, hi: f32) -> f32 {
+pub(super) fn shifted(x: f32, zero: f32, lo: f32, hi: f32) -> f32 {
     let x = x.round_ties_even() + zero;
     let x = if x > lo { x } else { lo };
     if x < hi { x } else { hi }

@@ -1,11 +1,11 @@
 //! QuantizedMatMul: exact sums of products of bytes, scaled and rounded while a tile is in L1.
 
 use rinfer_graph::ops::QuantizedMatMul;
-use rinfer_graph::{Reason, Tensor, invalid};
+use rinfer_graph::{Reason, Tensor, invalid, unsupported};
 
 use super::matmul_integer::{Product, ends, with_output};
 use crate::gemm::bytes::{Floats, Per, Requantized};
-use crate::kernel::{Cx, Kernel};
+use crate::kernel::{Args, Cx, Kernel};
 use crate::math::Activation;
 
 pub(super) fn compile(op: &QuantizedMatMul, cx: &Cx<'_>) -> Result<Kernel, Reason> {
@@ -21,18 +21,43 @@ pub(super) fn compile(op: &QuantizedMatMul, cx: &Cx<'_>) -> Result<Kernel, Reaso
                 [one] => vec![*one; product.plan.n],
                 row => row.to_vec(),
             });
-            let floats = Floats { scale, bias: wide.as_deref(), activation };
-            let Some(ends) = ends else { return product.run(args, &floats, y.as_mut_slice()) };
+            let floats = Floats { scale, rows: None, bias: wide.as_deref(), activation };
+            let rows = args.opt(8).map(Tensor::as_slice::<f32>);
+            let Some(ends) = ends else {
+                return floats_of(&product, args, (floats, rows), y.as_mut_slice());
+            };
             let y_scale =
                 args.input(6)?.to_f32().ok_or_else(|| invalid!("y_scale is no number"))?;
             let zero = args.input(7)?.to_ints().unwrap_or_default();
             let [zero] = zero[..] else {
                 return Err(invalid!("y_zero holds {} numbers, not one", zero.len()));
             };
+            if rows.is_some() && product.plan.count > 1 {
+                return Err(unsupported!("codes of several products with factors of rows"));
+            }
+            let floats = Floats { rows, ..floats };
             let finish = Requantized { floats, y_scale, zero: zero as i32, ends };
             product.run(args, &finish, y.as_mut_bytes())
         })
     }))
+}
+
+/// Floats of each product, with the factors of its rows.
+fn floats_of(
+    product: &Product,
+    args: &Args<'_>,
+    (floats, rows): (Floats<'_>, Option<&[f32]>),
+    y: &mut [f32],
+) -> Result<(), Reason> {
+    let Some(rows) = rows else { return product.run(args, &floats, y) };
+    let (m, n, count) = (product.plan.m, product.plan.n, product.plan.count);
+    if m.checked_mul(count) != Some(rows.len()) {
+        return Err(invalid!("{} factors for {count} products of {m} rows", rows.len()));
+    }
+    product.each(args, |i, _, gemm| {
+        let finish = Floats { rows: Some(&rows[i * m..][..m]), ..floats };
+        gemm.run(&finish, &mut y[i * m * n..][..m * n], n)
+    })
 }
 
 /// Packs weights ahead of the first run.
@@ -68,6 +93,12 @@ mod tests {
         }
         let codes = [Some(Tensor::scalar(0.5f32)), Some(Tensor::scalar(-128i8))];
         let [a, b, zero, none, scale, bias] = inputs;
+        let rows = Some(Tensor::from_slice(&[2, 1], &[1.0f32, 10.0]));
+        let head = [a.clone(), b.clone(), zero.clone(), None, scale.clone(), bias.clone()];
+        let [i, j, k, l, m, o] = head;
+        for y in check(false, [i, j, k, l, m, o, None, None, rows]) {
+            assert_eq!(y, Value::Tensor(Tensor::from_slice(&[2, 2], &[0.25f32, 0.0, 10.25, 73.5])));
+        }
         let [y_scale, y_zero] = codes;
         for y in check(true, [a, b, zero, none, scale, bias, y_scale, y_zero]) {
             // sums: [-1, 2], [-2, 6] → [0, 0], [0, 5.5] → codes of halves

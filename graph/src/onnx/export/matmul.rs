@@ -4,7 +4,7 @@ use super::elementwise::epilogue;
 use super::node::{NodeOut, float, int};
 use crate::ops::{
     Activation, DequantizeLinear, ExpertMatMul, FourBits, MatMul, MatMulBnb4, MatMulNBits,
-    QuantizeLinear, QuantizedMatMul,
+    QuantizeLinear, QuantizeRows, QuantizedMatMul,
 };
 use crate::{DType, Reason, Tensor, invalid, unsupported};
 
@@ -124,6 +124,31 @@ pub(super) fn bnb4(op: &MatMulBnb4, out: &mut NodeOut<'_, '_>) -> Result<(), Rea
     out.contrib("MatMulBnb4", attrs)
 }
 
+/// The largest of each row, divided; the row by that, rounded.
+pub(super) fn rows(op: &QuantizeRows, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let x = out.input(0)?;
+    let size = out.step("Abs", &[&x], vec![])?;
+    out.need(18);
+    let axes = out.constant(Tensor::vector(&[-1i64]))?;
+    let most = out.step("ReduceMax", &[&size, &axes], vec![int("keepdims", 1)])?;
+    let least = out.scalar(DType::F32, op.least)?;
+    let most = out.step("Max", &[&most, &least], vec![])?;
+    let levels = out.scalar(DType::F32, op.levels)?;
+    let scale = match out.node.outputs.len() {
+        1 => out.step("Div", &[&most, &levels], vec![])?,
+        _ => {
+            let scale = out.output(1)?;
+            out.write("Div", vec![most, levels], vec![scale.clone()], vec![])?;
+            scale
+        }
+    };
+    let units = out.step("Div", &[&x, &scale], vec![])?;
+    let one = out.scalar(DType::F32, 1.0)?;
+    let zero = out.constant(Tensor::scalar(op.zero))?;
+    let codes = out.output(0)?;
+    out.write("QuantizeLinear", vec![units, one, zero], vec![codes], vec![])
+}
+
 /// Sums of MatMulInteger, cast, scaled, and so on.
 pub(super) fn quantized(op: &QuantizedMatMul, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
     let (a, mut b) = (out.input(0)?, out.input(1)?);
@@ -135,7 +160,11 @@ pub(super) fn quantized(op: &QuantizedMatMul, out: &mut NodeOut<'_, '_>) -> Resu
     let sums = out.step("Cast", &[&sums], vec![dtype("to", DType::F32)])?;
     let scale = out.input(4)?;
     let rest = [out.has(5), op.activation.is_some(), out.has(6)];
-    let scaled = vec![sums, scale];
+    let mut scaled = vec![sums, scale];
+    if out.has(8) {
+        let by_column = out.step("Mul", &[&scaled[0], &scaled[1]], vec![])?;
+        scaled = vec![by_column, out.input(8)?];
+    }
     if rest == [false; 3] {
         return out.last("Mul", scaled, vec![]);
     }

@@ -1,6 +1,6 @@
 //! What becomes of exact sums: themselves, floats, or codes again.
 //!
-//! Sums: y = sum. Floats: y = activation(sum · scale + bias).
+//! Sums: y = sum. Floats: y = activation(sum · scale · rows + bias).
 //! Codes: y = saturate(round(sum · scale) + zero), ties to even.
 //!
 //! Products and additions are rounded one by one, so that every processor computes the same.
@@ -67,6 +67,8 @@ impl Finish for Sums {
 pub struct Floats<'a> {
     /// Factor.
     pub scale: Per<'a>,
+    /// A factor for each row, applied next.
+    pub rows: Option<&'a [f32]>,
     /// Added to each row, if there is one.
     pub bias: Option<&'a [f32]>,
     /// Applied last.
@@ -78,12 +80,19 @@ impl Finish for Floats<'_> {
 
     fn check(&self, m: usize, n: usize) -> Result<(), String> {
         self.scale.check("scales", m, n)?;
+        Per::Rows(self.rows.unwrap_or(&[])).check("factors", self.rows.map_or(0, |_| m), n)?;
         Per::Cols(self.bias.unwrap_or(&[])).check("biases", m, self.bias.map_or(0, |_| n))
     }
 
     #[inline(always)]
     fn row<S: Simd>(&self, s: S, (row, col): (usize, usize), sums: &mut [i32], y: &mut [f32]) {
         scaled(s, self.scale, (row, col), sums, y);
+        if let Some(rows) = self.rows {
+            let factor = s.splat(rows[row]);
+            for y in y.chunks_mut(S::LANES) {
+                (s.load_partial(y, 0.0) * factor).store_partial(y);
+            }
+        }
         if let Some(bias) = self.bias {
             let n = y.len();
             for (y, bias) in y.chunks_mut(S::LANES).zip(bias[col..][..n].chunks(S::LANES)) {

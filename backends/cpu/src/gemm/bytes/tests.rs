@@ -117,7 +117,8 @@ fn every_processor_makes_the_same_codes_and_floats() {
                 .map(scaled)
                 .map(|x| (x.round_ties_even() - 5.0).clamp(-128.0, 127.0) as i8 as u8)
                 .collect();
-            let floats = Floats { scale, bias: Some(&bias), activation: Activation::Relu };
+            let floats =
+                Floats { scale, rows: None, bias: Some(&bias), activation: Activation::Relu };
             let floats_want: Vec<f32> = case
                 .sums
                 .iter()

@@ -7,7 +7,9 @@ use rinfer_quant::weights::{Fit, WeightScheme};
 use rinfer_quant::{Config, Format, Mode, Rounding, Smooth};
 
 use crate::failure::{Failure, Result};
-use crate::quantize_args::{FormatChoice, HowArgs, ModeChoice, RoundChoice, Switch, TableChoice};
+use crate::quantize_args::{
+    FormatChoice, HowArgs, ModeChoice, RangeChoice, RoundChoice, Switch, TableChoice,
+};
 
 /// What the flags ask for.
 pub fn config(how: &HowArgs) -> Result<Config> {
@@ -46,6 +48,7 @@ pub fn config(how: &HowArgs) -> Result<Config> {
         mode,
         weight: WeightScheme { scheme, per_channel, fit },
         activations: activations(&how.acts, how.symmetric)?,
+        rows: how.dynamic_ranges == RangeChoice::Row,
         method: Method::parse(&how.calib_method)
             .map_err(|e| usage(format!("--calib-method: {e}")))?,
         bits,
