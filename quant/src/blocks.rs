@@ -5,6 +5,7 @@
 use rinfer::graph::ops::MatMulNBits;
 use rinfer::{DType, Reason, Tensor};
 
+use crate::share::share;
 use crate::weights::{chunks, round};
 
 /// How a matrix becomes blocks.
@@ -97,7 +98,7 @@ impl Blocks {
     /// The weight holds NaN or infinities.
     pub fn nearest(t: &Tensor, columns_first: bool, how: BlockScheme) -> Result<Blocks, Reason> {
         let (k, n, w) = columns(t, columns_first);
-        Blocks::chosen(&w, k, n, how, &mut |block| {
+        Blocks::chosen(&w, k, n, how, &|block| {
             let lo = block.iter().copied().fold(0f32, f32::min);
             let hi = block.iter().copied().fold(0f32, f32::max);
             how.fit(lo, hi)
@@ -113,7 +114,7 @@ impl Blocks {
         k: usize,
         n: usize,
         how: BlockScheme,
-        fit: &mut dyn FnMut(&[f32]) -> (f32, i32),
+        fit: &(dyn Fn(&[f32]) -> (f32, i32) + Sync),
     ) -> Result<Blocks, Reason> {
         if w.iter().any(|x| !x.is_finite()) {
             return Err(Reason::new(rinfer::Kind::Invalid, "the weight holds NaN or infinities"));
@@ -123,18 +124,26 @@ impl Blocks {
             how,
             k,
             n,
-            codes: Vec::with_capacity(n * k),
-            scales: Vec::with_capacity(n * blocks),
-            zeros: Vec::with_capacity(n * blocks),
+            codes: vec![0; n * k],
+            scales: vec![0.0; n * blocks],
+            zeros: vec![0; n * blocks],
         };
-        for column in w.chunks(k.max(1)) {
-            for block in column.chunks(how.size) {
+        const TOGETHER: usize = 32;
+        let pieces = w
+            .chunks((TOGETHER * k).max(1))
+            .zip(made.codes.chunks_mut((TOGETHER * k).max(1)))
+            .zip(made.scales.chunks_mut((TOGETHER * blocks).max(1)))
+            .zip(made.zeros.chunks_mut((TOGETHER * blocks).max(1)));
+        share(0, pieces.collect(), &|(((w, codes), scales), zeros)| {
+            let columns = w.chunks(k.max(1)).zip(codes.chunks_mut(k.max(1)));
+            let each =
+                columns.flat_map(|(w, codes)| w.chunks(how.size).zip(codes.chunks_mut(how.size)));
+            for (b, (block, codes)) in each.enumerate() {
                 let (scale, zero) = fit(block);
-                made.scales.push(scale);
-                made.zeros.push(zero as u8);
-                made.codes.extend(block.iter().map(|&x| how.code(x, scale, zero)));
+                (scales[b], zeros[b]) = (scale, zero as u8);
+                codes.iter_mut().zip(block).for_each(|(c, &x)| *c = how.code(x, scale, zero));
             }
-        }
+        });
         Ok(made)
     }
 

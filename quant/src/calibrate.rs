@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use rinfer::graph::ops::{Custom, MatMul, Reshape};
+use rinfer::graph::ops::Custom;
 use rinfer::graph::{Graph, NodeId, ValueId};
-use rinfer::{CustomOp, DType, Facts, Inputs, Model, Reason, RunOptions, Session, Tensor, Value};
+use rinfer::{CustomOp, DType, Facts, Inputs, Model, Reason, RunOptions, Session, Value};
 
 use crate::error::{Error, Result};
 use crate::observe::{Method, Observer};
@@ -119,89 +119,6 @@ impl Writer for Watcher<'_> {
         let outputs = r.old.node(id).outputs.clone();
         outputs.iter().try_for_each(|&v| self.watch(r, v))
     }
-}
-
-/// y = x; what `x` moves together, xᵀx, is added up.
-struct Gram(Arc<Mutex<Vec<f32>>>);
-
-impl CustomOp for Gram {
-    fn name(&self) -> &str {
-        "Gram"
-    }
-
-    fn infer(&self, inputs: &Inputs<'_>) -> std::result::Result<Facts, Reason> {
-        Ok([inputs.get(0)?.clone().forget()].into_iter().collect())
-    }
-
-    fn run(&self, inputs: &[Option<Value>]) -> std::result::Result<Vec<Value>, Reason> {
-        let [Some(x), Some(products)] = inputs else {
-            return Err(Reason::new(rinfer::Kind::Invalid, "nothing to add up"));
-        };
-        let products = products.as_tensor()?.as_slice::<f32>();
-        let mut sum = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        sum.resize(products.len(), 0.0);
-        sum.iter_mut().zip(products).for_each(|(s, p)| *s += p);
-        Ok(vec![x.clone()])
-    }
-
-    fn deterministic(&self) -> bool {
-        false
-    }
-}
-
-/// Adds up xᵀx of values [.., k].
-struct Adder<'a> {
-    sums: &'a BTreeMap<Place, (usize, Arc<Mutex<Vec<f32>>>)>,
-}
-
-impl Adder<'_> {
-    fn add(&mut self, r: &mut Rebuild<'_>, v: ValueId) -> std::result::Result<(), Reason> {
-        let Some((k, sum)) = self.sums.get(&(r.number, v)) else { return Ok(()) };
-        let x = r.value(v);
-        let shape = r.new.constant(Tensor::vector(&[-1i64, *k as i64]));
-        let rows = r.new.push1(Reshape { allowzero: false }, &[x, shape])?;
-        let product = MatMul { trans_a: true, ..MatMul::PLAIN };
-        let products = r.new.push1(product, &[rows, rows])?;
-        let y = r.new.push1(Custom(Arc::new(Gram(sum.clone()))), &[x, products])?;
-        r.redirect(v, y);
-        Ok(())
-    }
-}
-
-impl Writer for Adder<'_> {
-    fn node(&mut self, r: &mut Rebuild<'_>, id: NodeId) -> std::result::Result<bool, Reason> {
-        if r.old.order().first() == Some(&id) {
-            for &v in r.old.inputs() {
-                self.add(r, v)?;
-            }
-        }
-        Ok(false)
-    }
-
-    fn after(&mut self, r: &mut Rebuild<'_>, id: NodeId) -> std::result::Result<(), Reason> {
-        let outputs = r.old.node(id).outputs.clone();
-        outputs.iter().try_for_each(|&v| self.add(r, v))
-    }
-}
-
-/// xᵀx of values [.., k], over all samples.
-///
-/// # Errors
-/// A sample cannot be read, or the model cannot run it.
-pub(crate) fn grams(
-    model: &Model,
-    places: &BTreeMap<Place, usize>,
-    samples: &dyn Samples,
-    running: &Running<'_>,
-) -> Result<BTreeMap<Place, Vec<f32>>> {
-    let sums = places.iter().map(|(&p, &k)| (p, (k, Arc::default()))).collect();
-    let graph = rebuild(model.graph(), &mut Adder { sums: &sums })?;
-    let session = Session::builder().threads(running.threads).build(model.with_graph(graph))?;
-    run_all(&session, samples, running, "products of activations")?;
-    drop(session);
-    let take =
-        |m: &Mutex<Vec<f32>>| std::mem::take(&mut *m.lock().unwrap_or_else(|e| e.into_inner()));
-    Ok(sums.iter().map(|(&p, (_, m))| (p, take(m))).collect())
 }
 
 /// A session of a model in which these values are looked at.

@@ -8,15 +8,17 @@ use rinfer::graph::Graph;
 use rinfer::{Reason, Tensor};
 
 use crate::blocks::{BlockScheme, Blocks, columns};
-use crate::calibrate::{Place, Running, Samples, grams};
+use crate::calibrate::{Place, Running, Samples};
 use crate::config::{Rounding, Smooth};
 use crate::error::{Error, Result};
 use crate::forms::{Choice, Form};
+use crate::gptq::{Engine, factor, gptq};
+use crate::grams::grams;
 use crate::layers::{Layer, Role};
 use crate::plan::{Decision, Job};
 use crate::probe::Probe;
 use crate::rebuild::graphs;
-use crate::rounding::{gptq, hqq};
+use crate::rounding::hqq;
 use crate::scheme::usable;
 
 /// Bytes of products of activations that are held at once.
@@ -40,7 +42,7 @@ impl Job {
         match self.config.rounding {
             Rounding::Nearest => {}
             Rounding::Hqq => self.round_all(decisions, &|w, k, n, how, _| {
-                Blocks::chosen(w, k, n, how, &mut |b| hqq(b, how))
+                Blocks::chosen(w, k, n, how, &|b| hqq(b, how))
             })?,
             Rounding::Gptq => self.round_gptq(decisions, samples.ok_or_else(missing)?, running)?,
             Rounding::Awq => self.round_awq(decisions)?,
@@ -168,17 +170,39 @@ impl Job {
             let n = todo.iter().take_while(|p| fits(p)).count().max(1);
             let now: BTreeMap<Place, usize> = todo.drain(..n).collect();
             let sums = grams(&self.model, &now, samples, running)?;
-            let graphs = graphs(self.model.graph());
+            self.round_by(&sums, decisions, running)?;
+        }
+        Ok(())
+    }
+
+    /// GPTQ of the layers that read values whose xᵀx is known: factored once for each value.
+    fn round_by(
+        &self,
+        sums: &BTreeMap<Place, Vec<f32>>,
+        decisions: &mut [Decision],
+        running: &Running<'_>,
+    ) -> Result<()> {
+        let graphs = graphs(self.model.graph());
+        let engine = Engine::new(running.threads).map_err(|r| Error::Config(r.to_string()))?;
+        for (&place, h) in sums {
+            let mut factored: Option<Vec<f32>> = None;
             for (layer, decision) in self.layers.iter().zip(&mut *decisions) {
                 let Form::Blocks(how) = decision.choice.form else { continue };
-                let Some(h) = sums.get(&(layer.site.graph, layer.data)) else { continue };
+                if (layer.site.graph, layer.data) != place {
+                    continue;
+                }
                 let failed = |reason| Error::Layer { layer: layer.name.clone(), reason };
                 let (k, n, w) = self.matrix(&graphs, layer, &decision.choice)?;
                 if h.len() != k * k {
                     decision.why = format!("{}; no sample reached it: nearest codes", decision.why);
                     continue;
                 }
-                decision.choice.blocks = Some(gptq(&w, k, n, h, how).map_err(failed)?);
+                let u = match factored.take() {
+                    Some(u) => u,
+                    None => factor(h, k, &engine).map_err(failed)?,
+                };
+                decision.choice.blocks = Some(gptq(&w, (k, n), &u, how, &engine).map_err(failed)?);
+                factored = Some(u);
                 decision.why = format!("{}, GPTQ", decision.why);
                 (running.progress)("GPTQ", layer.site.node.index(), 0);
             }
@@ -220,7 +244,7 @@ impl Job {
             }
             let (k, n, w) = self.matrix(&graphs, layer, &decision.choice)?;
             let failed = |reason| Error::Layer { layer: layer.name.clone(), reason };
-            let blocks = Blocks::chosen(&w, k, n, how, &mut |b| hqq(b, how)).map_err(failed)?;
+            let blocks = Blocks::chosen(&w, k, n, how, &|b| hqq(b, how)).map_err(failed)?;
             decision.choice.blocks = Some(blocks);
             decision.why = format!("{}, AWQ", decision.why);
         }
