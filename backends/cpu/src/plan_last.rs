@@ -27,8 +27,13 @@ const BACK: [usize; 4] = [0, 3, 1, 2];
 
 /// Whether a node is what this is done for: a convolution of images with known weights.
 pub(crate) fn is_core(node: &Node, weights: &HashMap<ValueId, Tensor>) -> bool {
-    let w = node.inputs.get(1).copied().flatten().and_then(|v| weights.get(&v));
-    matches!(node.op, Op::Conv(_)) && w.is_some_and(|w| w.shape().len() == 4)
+    let at = match node.op {
+        Op::Conv(_) => 1,
+        Op::QLinearConv(_) => 3,
+        _ => return false,
+    };
+    let w = node.inputs.get(at).copied().flatten().and_then(|v| weights.get(&v));
+    w.is_some_and(|w| w.shape().len() == 4)
 }
 
 /// Turns what gains by it.
@@ -116,7 +121,7 @@ impl Turner<'_> {
         let any = step.inputs.iter().zip(&roles).any(
             |(s, role)| matches!(s, Some(Source::Local(l)) if *role == Role::Turn && is_turned(*l)),
         );
-        if !any && !matches!(op, Op::Conv(_)) {
+        if !any && !matches!(op, Op::Conv(_) | Op::QLinearConv(_)) {
             return false;
         }
         let Some(kernel) = self.compile(step, Node { op, ..node.clone() }, &roles) else {
@@ -158,6 +163,11 @@ impl Turner<'_> {
         let axis = |axis: Axis| axis.resolve(4).ok().map(|a| Axis(BACK[a] as i64));
         Some(match op {
             Op::Conv(_) => (op.clone(), only(&[0, 3])),
+            Op::QLinearConv(_) => (op.clone(), only(&[0])),
+            Op::QuantizedAdd(_) => (op.clone(), only(&[0, 3])),
+            Op::QuantizeLinear(_) | Op::DequantizeLinear(_) if self.one_scale(step) => {
+                (op.clone(), only(&[0]))
+            }
             Op::Pool(_) | Op::Unary(_) | Op::Clip(_) => (op.clone(), only(&[0])),
             Op::Binary(_) | Op::Pointwise(_) => (op.clone(), self.broadcast(step)?),
             Op::Concat(Concat { axis: a }) => {
@@ -186,6 +196,13 @@ impl Turner<'_> {
             }
             _ => return None,
         })
+    }
+
+    /// Whether a node of codes has one scale for all, which is read wherever channels stand.
+    fn one_scale(&self, step: &Step) -> bool {
+        let scale = self.nodes.inputs(step.node).get(1).copied().flatten();
+        let fact = scale.and_then(|l| self.facts[l].as_ref());
+        fact.and_then(Fact::sizes).is_some_and(|sizes| sizes.iter().product::<usize>() == 1)
     }
 
     /// The roles of operands that are broadcast to the output's shape.
@@ -231,6 +248,7 @@ impl Turner<'_> {
         match &node.op {
             Op::Conv(op) if roles[0] == Role::Keep => ops::conv::compile_first(op, &cx).ok(),
             Op::Conv(op) => ops::conv::compile_last(op, &cx).ok(),
+            Op::QLinearConv(op) => ops::conv_integer::compile_last(op, &cx).ok(),
             Op::Pool(op) => ops::pool::last::compile(op, &cx).ok(),
             _ => ops::compile(&cx).ok(),
         }
@@ -454,5 +472,39 @@ mod tests {
              j = AveragePool<kernel_shape = [2, 3], pads = [1, 1, 0, 1]>(l); \
              r = ReduceMean<keepdims = 1>(o, [2, 3]); y = Conv<dilations = [2, 1]>(j, w5); → y, r",
         );
+    }
+
+    #[test]
+    fn codes_stay_turned_to_the_bit() {
+        let mut r = Random::new(9);
+        let mut source = "x: float[2, 3, 17, 20]; ".to_string();
+        let shapes: [&[usize]; 5] =
+            [&[16, 3, 3, 3], &[16, 1, 3, 3], &[24, 16, 1, 1], &[24, 24, 3, 3], &[8, 24, 1, 1]];
+        for (i, shape) in shapes.into_iter().enumerate() {
+            let n = shape.iter().product::<usize>();
+            let codes: Vec<i32> = (0..n).map(|_| r.below(255) as i32 - 127).collect();
+            let bias: Vec<i32> = (0..shape[0]).map(|_| r.below(9999) as i32 - 5000).collect();
+            let scales: Vec<f32> =
+                (0..shape[0]).map(|_| 1e-3 + r.below(100) as f32 * 1e-5).collect();
+            let m = shape[0];
+            source += &format!("w{i}: int8{shape:?} = {codes:?}; b{i}: int32[{m}] = {bias:?}; ");
+            source += &format!("s{i}: float[{m}] = {scales:?}; ");
+        }
+        let conv = |y: &str, x: &str, i: usize, attributes: &str| {
+            format!("{y} = QLinearConv{attributes}({x}, s, z, w{i}, s{i}, zw, s, z, b{i}); ")
+        };
+        source += "s: float = 0.01; z: uint8 = 120; zw: int8 = 0; q = QuantizeLinear(x, s, z); ";
+        source += &conv("c0", "q", 0, "<pads = [1, 1, 1, 1]>");
+        source += &conv("c1", "c0", 1, "<pads = [1, 1, 1, 1], group = 16>");
+        source += &conv("c2", "c1", 2, "");
+        source += "m = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(c2); ";
+        source += &conv("c3", "m", 3, "<pads = [1, 1, 1, 1]>");
+        source += "d = DequantizeLinear(c3, s, z); f = DequantizeLinear(m, s, z); a = Add(d, f); \
+                   e = QuantizeLinear(a, s, z); ";
+        source += &conv("c4", "e", 4, "");
+        source += "y = DequantizeLinear(c4, s, z); → y";
+        let g = onnx::parse(&source).unwrap();
+        let x = Value::Tensor(numbers(&mut r, &[2, 3, 17, 20]));
+        assert_eq!(one_by_one(&g, &x), as_a_whole(&g, &x));
     }
 }

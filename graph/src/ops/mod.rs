@@ -65,6 +65,7 @@ mod qgemm;
 mod qlinear;
 mod quantize;
 mod quantize_rows;
+mod quantized_add;
 mod quantized_matmul;
 mod random;
 mod range;
@@ -150,6 +151,7 @@ pub use pointwise::{Operand, Pointwise, Step};
 pub use pool::{Pool, PoolKind};
 pub use quantize::{Blocks, DequantizeLinear, DynamicQuantizeLinear, QuantizeLinear};
 pub use quantize_rows::QuantizeRows;
+pub use quantized_add::QuantizedAdd;
 pub use quantized_matmul::QuantizedMatMul;
 pub use random::{Bernoulli, Distribution, Multinomial, Random};
 pub use range::{Range, number};
@@ -278,6 +280,7 @@ ops!(
     QLinearMatMul,
     QuantizeLinear,
     QuantizeRows,
+    QuantizedAdd,
     QuantizedMatMul,
     Random,
     Range,

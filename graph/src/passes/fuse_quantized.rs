@@ -7,6 +7,7 @@
 //! QuantizedMatMul(…) · column moves into it too, a factor for each row.
 //! QuantizedMatMul(…) + row, f(QuantizedMatMul(…)) and Q(QuantizedMatMul(…)) move into it.
 //! Q(Conv(D(x), D(w), D(bias))) → QLinearConv. Q(Relu(x)) → Q(x) where 0 is the least code.
+//! Q(D(a) + D(b)) of one shape, with or without a Relu → QuantizedAdd.
 //! Q(move(D(x))) with one scale and zero point → move(x); Q(D(x)) likewise → x.
 //!
 //! Gather(D(x)) → D(Gather(x)).
@@ -17,11 +18,12 @@
 mod rows;
 
 use super::fuse_epilogue::activation_of;
-use super::pattern::is_row;
+use super::pattern::{binary, is_row, same_shape};
 use super::{GraphView, Rewrite};
 use crate::ops::{
     Activation, Axis, Binary, BinaryFn, Cast, Clip, Conv, DequantizeLinear, Gather, MatMul,
-    MatMulInteger, Pool, PoolKind, QLinearConv, QuantizeLinear, QuantizedMatMul, Unary, UnaryFn,
+    MatMulInteger, Pool, PoolKind, QLinearConv, QuantizeLinear, QuantizedAdd, QuantizedMatMul,
+    Unary, UnaryFn,
 };
 use crate::{DType, Node, NodeId, Op, Tensor, ValueId};
 
@@ -46,6 +48,7 @@ pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
                 .or_else(|| same_codes(g, &q))
                 .or_else(|| moved(g, id, &q))
                 .or_else(|| convolution(g, &q))
+                .or_else(|| sum(g, &q))
                 .or_else(|| without_relu(g, id, &q))
                 .or_else(|| quantized_product(g, &q))
         }
@@ -348,6 +351,27 @@ fn convolution(g: &GraphView<'_>, q: &Codes) -> Option<Rewrite> {
     p.finish(&[y])
 }
 
+/// Q(D(a) + D(b)), with or without a Relu
+fn sum(g: &GraphView<'_>, q: &Codes) -> Option<Rewrite> {
+    let made = g.producer(q.x)?;
+    let relu = matches!(g.op(made), Op::Unary(Unary(UnaryFn::Relu))) && g.single_use(q.x);
+    let y = if relu { g.input(made, 0)? } else { q.x };
+    let [a, b] = binary(g, y, BinaryFn::Add)?;
+    let shapes = same_shape(g, a, b) && same_shape(g, a, y);
+    let (a, b) = (Codes::read(g, a)?, Codes::read(g, b)?);
+    let fits = [&a, &b].into_iter().all(|c| c.byte() && c.axis.is_none());
+    if !fits || !shapes || !g.single_use(y) {
+        return None;
+    }
+    let activation = (relu && !idle(g, q, Activation::Relu)).then_some(Activation::Relu);
+    let mut p = g.patch();
+    let zero = q.zero.unwrap_or_else(|| p.constant(zero(q.dtype)));
+    let sides = [Some(a.x), Some(a.scale), a.zero, Some(b.x), Some(b.scale), b.zero];
+    let inputs = [&sides[..], &[Some(q.scale), Some(zero)]].concat();
+    let y = p.push(QuantizedAdd { activation }, &inputs, 1)?[0];
+    p.finish(&[y])
+}
+
 /// The int32 bias that stands in the sums, if `v` is dequantized with the product of the scales.
 fn sums_bias(g: &GraphView<'_>, v: ValueId, x: &Codes, w: &Codes) -> Option<ValueId> {
     let bias = Codes::read(g, v)?;
@@ -398,6 +422,20 @@ mod tests {
             fw = DequantizeLinear<axis = 0>(w, t)\nfb = DequantizeLinear<axis = 0>(b, u)\n\
             c = Conv(fx, fw, fb)\nr = Relu(c)\ny = QuantizeLinear(r, s, z)\n→ y";
         assert_eq!(ops(text), ["QLinearConv"]);
+    }
+
+    #[test]
+    fn a_sum_of_codes_takes_its_relu() {
+        let text = |add: &str| {
+            format!(
+                "a: uint8[n, 4]\nb: int8[n, 4]\no: int8[4]\ns: float = 0.5\nz: uint8 = 3\n\
+                 fa = DequantizeLinear(a, s, z)\nfb = DequantizeLinear({add}, s)\n\
+                 c = Add(fa, fb)\nr = Relu(c)\ny = QuantizeLinear(r, s, z)\n→ y"
+            )
+        };
+        assert_eq!(ops(&text("b")), ["QuantizedAdd"]);
+        // Of two shapes they stay floats.
+        assert!(ops(&text("o")).contains(&"QuantizeLinear"));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Plan {
 }
 
 /// Products of differences of codes whose sum is below 2²⁴, whatever the codes.
-const EXACT: usize = (1 << 24) / (255 * 255);
+pub(super) const EXACT: usize = (1 << 24) / (255 * 255);
 
 /// Codes and their zero point, which stands in the padding too.
 #[derive(Clone, Copy, Debug)]
@@ -245,7 +245,7 @@ impl Plan {
             let right = PackedBytes::made(self.bytes, Side::Right, (cols, k), x.signed, fill);
             let right = right.map_err(limit)?;
             let gemm = ByteGemm {
-                a: w,
+                a: w.into(),
                 b: &right,
                 a_zero: Zero::Each(zeros),
                 b_zero: Zero::One(x.zero),

@@ -10,6 +10,7 @@ mod depthwise_last;
 pub mod first;
 pub mod geometry;
 pub mod integer;
+pub mod integer_last;
 pub mod last;
 pub mod patches;
 pub mod reference;

@@ -53,7 +53,7 @@ pub(super) fn prepack(op: &Conv, cx: &Cx<'_>) -> Result<(), Reason> {
 /// # Errors
 /// The weights are not known, or the convolution is none that gains by this.
 pub(crate) fn compile_last(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
-    let g = image(op, cx, 3)?;
+    let g = image_of(op, cx, 3)?;
     let ready = if last::suits(&g) { ready_last(&g, cx)? } else { None };
     let weights = ready.ok_or_else(|| unsupported!("channels side by side for {g:?}"))?;
     let isa = cx.isa;
@@ -65,22 +65,34 @@ pub(crate) fn compile_last(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
 /// # Errors
 /// The weights are not known, or the image has many channels.
 pub(crate) fn compile_first(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
-    let g = image(op, cx, 1)?;
+    let g = image_of(op, cx, 1)?;
     let ready = if first::suits(&g) { ready_first(&g, cx)? } else { None };
     let weights = ready.ok_or_else(|| unsupported!("a first convolution for {g:?}"))?;
     let isa = cx.isa;
     Ok(following(op, move |x, follow, y, _| first::run(isa, &g, (x, &weights), follow, y)))
 }
 
-/// The sizes of a convolution of images whose channels are axis `channels`.
-fn image(op: &Conv, cx: &Cx<'_>, channels: usize) -> Result<Geometry, Reason> {
-    let (x, w) = (cx.sizes(0)?, cx.sizes(1)?);
-    if cx.dtype(0)? != DType::F32 || x.len() != 4 {
+fn image_of(op: &Conv, cx: &Cx<'_>, channels: usize) -> Result<Geometry, Reason> {
+    if cx.dtype(0)? != DType::F32 {
+        return Err(unsupported!("channels side by side of {}", cx.dtype(0)?));
+    }
+    image(&op.window, op.group, cx, (1, channels))
+}
+
+/// The sizes of a convolution of images whose channels are axis `channels`, weights at input `w`.
+pub(super) fn image(
+    window: &Window,
+    group: usize,
+    cx: &Cx<'_>,
+    (w, channels): (usize, usize),
+) -> Result<Geometry, Reason> {
+    let (x, w) = (cx.sizes(0)?, cx.sizes(w)?);
+    if x.len() != 4 || w.len() != 4 {
         return Err(unsupported!("channels side by side in {} axes", x.len()));
     }
     let pixels = if channels == 1 { &x[2..] } else { &x[1..3] };
-    let spans = op.window.spans(&w[2..], pixels)?;
-    Geometry::new(x[0], op.group, (x[channels], w[0]), &spans)
+    let spans = window.spans(&w[2..], pixels)?;
+    Geometry::new(x[0], group, (x[channels], w[0]), &spans)
 }
 
 /// A kernel that hands x, what follows, and y to `run`.

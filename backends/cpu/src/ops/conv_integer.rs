@@ -8,10 +8,11 @@ use std::sync::Arc;
 use rinfer_graph::ops::{ConvInteger, QLinearConv};
 use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported};
 
-use super::conv::geometry;
+use super::conv::{geometry, image};
 use super::matmul_integer::{ends, with_output};
 use crate::conv::Geometry;
 use crate::conv::integer::{Image, Plan, Weights};
+use crate::conv::integer_last as last;
 use crate::gemm::bytes::{Codes, Per, Sums};
 use crate::kernel::{Args, Cx, Kernel};
 
@@ -81,6 +82,57 @@ fn zeros(zero: Option<&Tensor>, need: usize, what: &str) -> Result<Vec<i32>, Rea
     }
 }
 
+/// x_scale · w_scale / y_scale: one for all, or one for each channel.
+fn scales(args: &Args<'_>, channels: usize) -> Result<Vec<f32>, Reason> {
+    let one = |i: usize| {
+        let t = args.input(i)?;
+        t.to_f32().ok_or_else(|| invalid!("input {i} holds {} scales, not one", t.len()))
+    };
+    let (x_scale, y_scale) = (one(1)?, one(6)?);
+    let w_scale = args.input(4)?.as_slice::<f32>();
+    if w_scale.len() != 1 && w_scale.len() != channels {
+        return Err(invalid!("{} scales for {channels} channels", w_scale.len()));
+    }
+    Ok(w_scale.iter().map(|w| x_scale * w / y_scale).collect())
+}
+
+/// QLinearConv over an image whose channels stand side by side, [n, h, w, c], into one like it.
+///
+/// # Errors
+/// The weights are not known, or the convolution is none that gains by this.
+pub(crate) fn compile_last(op: &QLinearConv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let g = image(&op.window, op.group, cx, (3, 3))?;
+    let y_dtype = cx.outputs[0].dtype()?;
+    let ends = ends(y_dtype).ok_or_else(|| unsupported!("QLinearConv to {y_dtype}"))?;
+    let channels = g.group * g.m;
+    let zero = cx.opt(5).map(|fact| fact.tensor());
+    let ready = match zero {
+        Some(None) => None,
+        _ if !last::suits(&g) => None,
+        zero => {
+            let zero = zero.flatten();
+            cx.packed(3, 15, |w| {
+                let codes = (w.as_bytes(), w.dtype() == DType::I8);
+                last::Weights::pack(cx.isa, &g, codes, zeros(zero, channels, "w_zero_point")?)
+            })?
+        }
+    };
+    let weights = ready.ok_or_else(|| unsupported!("channels side by side for {g:?}"))?;
+    let isa = cx.isa;
+    Ok(Kernel::new(move |args| {
+        let x = args.input(0)?;
+        let x_zero = zeros(args.opt(2), 1, "x_zero_point")?[0];
+        let x = Image { data: x.as_bytes(), signed: x.dtype() == DType::I8, zero: x_zero };
+        let scales = scales(args, channels)?;
+        let scale = if let [one] = scales[..] { Per::One(one) } else { Per::Cols(&scales) };
+        let zero = zeros(args.opt(7), 1, "y_zero_point")?[0];
+        let bias = args.opt(8).map(|bias| bias.as_slice::<i32>());
+        let finish = Codes { scale, zero, ends };
+        let (cx, y) = (args.cx, args.outputs[0].as_mut_bytes());
+        last::run(isa, &g, (x, &*weights), bias, &finish, y, cx)
+    }))
+}
+
 pub(super) fn compile(op: &ConvInteger, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let g = geometry(&op.window, op.group, cx, 1)?;
     let product = Product::new(&g, cx, [0, 2, 1, 3])?;
@@ -98,17 +150,7 @@ pub(super) fn compile_qlinear(op: &QLinearConv, cx: &Cx<'_>) -> Result<Kernel, R
     let ends = ends(y_dtype).ok_or_else(|| unsupported!("QLinearConv to {y_dtype}"))?;
     Ok(Kernel::new(move |args| {
         let (x, w) = (product.image(args)?, product.weights(args)?);
-        let channels = product.channels;
-        let one = |i: usize| {
-            let t = args.input(i)?;
-            t.to_f32().ok_or_else(|| invalid!("input {i} holds {} scales, not one", t.len()))
-        };
-        let (x_scale, y_scale) = (one(1)?, one(6)?);
-        let w_scale = args.input(4)?.as_slice::<f32>();
-        if w_scale.len() != 1 && w_scale.len() != channels {
-            return Err(invalid!("{} scales for {channels} channels", w_scale.len()));
-        }
-        let scales: Vec<f32> = w_scale.iter().map(|w| x_scale * w / y_scale).collect();
+        let scales = scales(args, product.channels)?;
         let zero = zeros(args.opt(7), 1, "y_zero_point")?[0];
         let bias = args.opt(8).map(|bias| bias.as_slice::<i32>());
         let finish = |group: usize| {

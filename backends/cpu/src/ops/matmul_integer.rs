@@ -8,7 +8,7 @@ use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported};
 
 use super::matmul::Plan;
 use crate::gemm::bytes::{
-    Bias, ByteGemm, Codes, Finish, Matrix, PackedBytes, Per, Side, Sums, Zero,
+    Bias, ByteGemm, Codes, Finish, Left, Matrix, PackedBytes, Per, Rows, Side, Sums, Zero,
 };
 use crate::gemm::{Write, gemm_generic};
 use crate::kernel::{Args, Cx, Kernel, limit};
@@ -103,7 +103,17 @@ impl Product {
                 lane: plan.a[0],
                 step: plan.a[1],
             };
-            let left = PackedBytes::pack(self.bytes, Side::Left, &left).map_err(limit)?;
+            // Rows of whole words are read where they lie.
+            let rows = (!left.signed && left.step == 1)
+                .then(|| Rows::new(self.bytes, left.data, (left.lanes, left.k), left.lane));
+            let packed;
+            let left = match rows.flatten() {
+                Some(rows) => Left::Rows(rows),
+                None => {
+                    packed = PackedBytes::pack(self.bytes, Side::Left, &left).map_err(limit)?;
+                    Left::Packed(&packed)
+                }
+            };
             let right = match (&self.b, &last) {
                 (Some(b), _) => b.clone(),
                 (None, Some((at, b))) if *at == b_at => b.clone(),
@@ -112,7 +122,7 @@ impl Product {
             last = Some((b_at, right.clone()));
             let [a_held, b_held] = &mut held;
             let gemm = ByteGemm {
-                a: &left,
+                a: left,
                 b: &right,
                 a_zero: zero(a_zeros.of(matrices[0]), a_held),
                 b_zero: zero(b_zeros.of(matrices[1]), b_held),

@@ -12,7 +12,7 @@ mod col2im;
 mod compress;
 mod concat;
 pub(crate) mod conv;
-mod conv_integer;
+pub(crate) mod conv_integer;
 mod conv_transpose;
 mod copy;
 mod cosine_window;
@@ -60,6 +60,7 @@ mod pointwise;
 pub(crate) mod pool;
 mod quantize;
 mod quantize_rows;
+mod quantized_add;
 mod quantized_matmul;
 mod random;
 mod range;
@@ -168,6 +169,7 @@ pub fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::QLinearConv(op) => conv_integer::compile_qlinear(op, cx),
         Op::QLinearMatMul(_) => matmul_integer::compile_qlinear(cx),
         Op::QuantizeLinear(op) => quantize::compile(op, cx),
+        Op::QuantizedAdd(op) => quantized_add::compile(op, cx),
         Op::QuantizeRows(op) => quantize_rows::compile(op, cx),
         Op::QuantizedMatMul(op) => quantized_matmul::compile(op, cx),
         Op::Random(op) => random::compile(op, cx),

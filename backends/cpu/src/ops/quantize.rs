@@ -10,8 +10,10 @@ use crate::convert;
 use crate::kernel::{Args, Cx, Kernel};
 use crate::par;
 use crate::quant::{read_f32, write_codes};
-use crate::simd::Isa;
+use crate::simd::{F32s, I32s, Isa, Simd};
 
+/// Elements that become bytes, or were, by one call.
+const PIECE: usize = 16 * 1024;
 /// Elements staged at a time.
 const BLOCK: usize = 512;
 
@@ -30,6 +32,14 @@ impl Scales {
             return Err(invalid!("{} scales, {} zero points", scale.len(), zero_point.len()));
         }
         Ok(Scales { blocks, scale, zero_point })
+    }
+
+    /// The scale and the zero point, if there is one for all.
+    fn one(&self) -> Option<[f32; 2]> {
+        match self.scale[..] {
+            [scale] => Some([scale, self.zero_point.first().copied().unwrap_or(0.0)]),
+            _ => None,
+        }
     }
 
     /// Calls `f(elements, scales, zero points)` for runs of elements from `start` on: one scale
@@ -75,9 +85,17 @@ pub(super) fn compile(op: &QuantizeLinear, cx: &Cx<'_>) -> Result<Kernel, Reason
     let precision = op.precision.unwrap_or(cx.dtype(1)?);
     let output = cx.outputs[0].dtype()?;
     let [lo, hi] = range(output)?;
+    let bytes = matches!(output, DType::U8 | DType::I8) && precision == DType::F32;
     Ok(Kernel::new(move |args| {
         let scales = Scales::read(args, blocks)?;
         let x = args.input(0)?;
+        if let (true, DType::F32, Some([scale, zero])) = (bytes, x.dtype(), scales.one()) {
+            let (x, y) = (x.as_slice::<f32>(), args.outputs[0].as_mut_bytes());
+            par::chunks_mut(y, PIECE, par::grain(PIECE / 8), |i, y| {
+                encode(isa, [scale, zero, lo, hi], &x[i * PIECE..][..y.len()], y);
+            });
+            return Ok(());
+        }
         let (x_dtype, x, len) = (x.dtype(), x.as_bytes(), x.len());
         let failure = par::Failure::default();
         par_codes(&mut args.outputs[0], len, |start, count, codes| {
@@ -217,6 +235,14 @@ pub(super) fn compile_dequantize(op: &DequantizeLinear, cx: &Cx<'_>) -> Result<K
         let scales = Scales::read(args, blocks)?;
         let x = args.input(0)?;
         let (x_dtype, x, len) = (x.dtype(), x.as_bytes(), x.len());
+        let bytes = matches!(x_dtype, DType::U8 | DType::I8) && dtype == DType::F32;
+        if let (true, Some([scale, zero])) = (bytes, scales.one()) {
+            let (signed, y) = (x_dtype == DType::I8, args.outputs[0].as_mut_slice::<f32>());
+            par::chunks_mut(y, PIECE, par::grain(PIECE / 8), |i, y| {
+                decode(isa, (signed, scale, zero), &x[i * PIECE..][..y.len()], y);
+            });
+            return Ok(());
+        }
         let failure = par::Failure::default();
         par_codes(&mut args.outputs[0], len, |start, count, y| {
             let mut staged = [0.0; BLOCK];
@@ -266,7 +292,7 @@ pub(super) fn compile_dynamic(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         y_scale.as_mut_slice()[0] = scale;
         y_zero.as_mut_slice()[0] = zero as u8;
         par_codes(y, x.len(), |start, count, codes| {
-            encode(isa, [scale, zero], &x[start..start + count], codes);
+            encode(isa, [scale, zero, 0.0, 255.0], &x[start..start + count], codes);
         });
         Ok(())
     }))
@@ -275,7 +301,6 @@ pub(super) fn compile_dynamic(cx: &Cx<'_>) -> Result<Kernel, Reason> {
 crate::simd_fn! {
     /// The smallest and the largest of the elements and 0.
     fn ends(s: S, x: &[f32]) -> [f32; 2] {
-        use crate::simd::F32s;
         let (mut lo, mut hi) = (s.zero(), s.zero());
         let mut xs = x.chunks_exact(S::LANES);
         for x in &mut xs {
@@ -288,9 +313,46 @@ crate::simd_fn! {
 }
 
 crate::simd_fn! {
-    fn encode(_s: S, params: [f32; 2], x: &[f32], y: &mut [u8]) {
-        for (x, y) in x.iter().zip(y) {
-            *y = shifted(x / params[0], params[1], 0.0, 255.0) as u8;
+    /// Codes of one scale, zero point and range; int8 in two's complement.
+    pub(super) fn encode(s: S, params: [f32; 4], x: &[f32], y: &mut [u8]) {
+        let [scale, zero, lo, hi] = params;
+        let of = [scale, zero, lo, hi].map(|x| s.splat(x));
+        let whole = x.len() - x.len() % S::LANES;
+        for j in (0..whole).step_by(S::LANES) {
+            code_of::<S>(s.load(&x[j..]), of).store_u8(&mut y[j..]);
+        }
+        for (x, y) in x[whole..].iter().zip(&mut y[whole..]) {
+            *y = shifted(x / scale, zero, lo, hi) as i32 as u8;
+        }
+    }
+}
+
+/// The codes of x, as [`shifted`] has them; [scale, zero, lo, hi].
+#[inline(always)]
+pub(super) fn code_of<S: Simd>(x: S::F32, [scale, zero, lo, hi]: [S::F32; 4]) -> S::I32 {
+    // NaN becomes the lowest.
+    ((x / scale).round_even() + zero).max(lo).min(hi).trunc_i32()
+}
+
+/// Codes as they are read, in 32 bits.
+#[inline(always)]
+pub(super) fn load_codes<S: Simd>(s: S, signed: bool, x: &[u8]) -> S::I32 {
+    let x = s.load_u8(x);
+    if signed { x.shl::<24>().sar::<24>() } else { x }
+}
+
+crate::simd_fn! {
+    /// Numbers of codes of one scale and zero point.
+    fn decode(s: S, params: (bool, f32, f32), x: &[u8], y: &mut [f32]) {
+        let (signed, scale, zero) = params;
+        let whole = x.len() - x.len() % S::LANES;
+        for j in (0..whole).step_by(S::LANES) {
+            let x = load_codes(s, signed, &x[j..]).to_f32();
+            ((x - s.splat(zero)) * s.splat(scale)).store(&mut y[j..]);
+        }
+        for (y, &x) in y[whole..].iter_mut().zip(&x[whole..]) {
+            let x = if signed { f32::from(x as i8) } else { f32::from(x) };
+            *y = (x - zero) * scale;
         }
     }
 }

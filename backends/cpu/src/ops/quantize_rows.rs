@@ -5,6 +5,7 @@
 use rinfer_graph::ops::QuantizeRows;
 use rinfer_graph::{Reason, Tensor, invalid};
 
+use super::quantize::encode;
 use crate::kernel::{Cx, Kernel};
 use crate::par;
 
@@ -39,7 +40,7 @@ pub(super) fn compile(op: &QuantizeRows, cx: &Cx<'_>) -> Result<Kernel, Reason> 
                 let most = f32::from_bits(most(isa, x));
                 // NaN stays.
                 *scale = if most < least { least } else { most } / levels;
-                encode(isa, [*scale, f32::from(zero)], x, codes);
+                encode(isa, [*scale, f32::from(zero), 0.0, 255.0], x, codes);
             }
         });
         Ok(())
@@ -50,14 +51,6 @@ crate::simd_fn! {
     /// The bits of the largest magnitude, NaN above all.
     fn most(_s: S, x: &[f32]) -> u32 {
         x.iter().fold(0, |most, x| most.max(x.to_bits() & 0x7fff_ffff))
-    }
-}
-
-crate::simd_fn! {
-    fn encode(_s: S, params: [f32; 2], x: &[f32], y: &mut [u8]) {
-        for (x, y) in x.iter().zip(y) {
-            *y = super::quantize::shifted(x / params[0], params[1], 0.0, 255.0) as u8;
-        }
     }
 }
 

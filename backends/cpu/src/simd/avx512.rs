@@ -111,6 +111,11 @@ impl Simd for Avx512 {
         I32x16(unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(src.as_ptr().cast())) })
     }
     #[inline(always)]
+    fn load_u8(self, src: &[u8]) -> I32x16 {
+        let src = &src[..16];
+        I32x16(unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(src.as_ptr().cast())) })
+    }
+    #[inline(always)]
     fn load_partial(self, src: &[f32], fill: f32) -> F32x16 {
         if src.len() >= 16 {
             return self.load(src);
@@ -286,6 +291,11 @@ impl I32s<Avx512> for I32x16 {
     fn store(self, dst: &mut [i32]) {
         let dst = &mut dst[..16];
         unsafe { _mm512_storeu_si512(dst.as_mut_ptr().cast(), self.0) }
+    }
+    #[inline(always)]
+    fn store_u8(self, dst: &mut [u8]) {
+        let dst = &mut dst[..16];
+        unsafe { _mm_storeu_si128(dst.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(self.0)) }
     }
     #[inline(always)]
     fn store_u16(self, dst: &mut [u16]) {

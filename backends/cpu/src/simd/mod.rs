@@ -170,6 +170,15 @@ pub trait Simd: Copy + Send + Sync + Debug + 'static {
     fn load_i32(self, src: &[i32]) -> Self::I32;
     /// The first `LANES` of `src`, zero-extended; panics if there are fewer.
     fn load_u16(self, src: &[u16]) -> Self::I32;
+    /// The first `LANES` of `src`, zero-extended; panics if there are fewer.
+    #[inline(always)]
+    fn load_u8(self, src: &[u8]) -> Self::I32 {
+        let mut wide = [0; MAX_LANES];
+        for (wide, &x) in wide.iter_mut().zip(&src[..Self::LANES]) {
+            *wide = x.into();
+        }
+        self.load_i32(&wide)
+    }
     /// As many of `src` as there are lanes or elements; `fill` in the lanes beyond its end.
     fn load_partial(self, src: &[f32], fill: f32) -> Self::F32;
     /// Asks for the cache line of element `at` to be brought near, if there is such an
@@ -368,6 +377,15 @@ pub trait I32s<S: Simd>:
     fn store(self, dst: &mut [i32]);
     /// Writes the low half of every lane to the front of `dst`; panics if there is no room.
     fn store_u16(self, dst: &mut [u16]);
+    /// Writes the low byte of every lane to the front of `dst`; panics if there is no room.
+    #[inline(always)]
+    fn store_u8(self, dst: &mut [u8]) {
+        let mut wide = [0; MAX_LANES];
+        self.store(&mut wide);
+        for (y, &x) in dst[..S::LANES].iter_mut().zip(&wide) {
+            *y = x as u8;
+        }
+    }
     /// `self << N`
     fn shl<const N: u32>(self) -> Self;
     /// `self >> N`, zeros from the left.

@@ -245,6 +245,26 @@ fn partial_stores_write_no_further() {
     }
 }
 
+simd_fn! {
+    fn bytes_back(s: S, x: &[u8], y: &mut [u8]) -> i32 {
+        let wide = s.load_u8(x);
+        (wide + s.splat_i32(0x7f00)).store_u8(y);
+        wide.reduce_add()
+    }
+}
+
+#[test]
+fn bytes_are_widened_and_their_low_bits_written() {
+    for isa in Isa::available() {
+        let x: Vec<u8> = (0..20).map(|i| (i * 91 + 200) as u8).collect();
+        let mut y = [7u8; 20];
+        let sum = bytes_back(isa, &x, &mut y);
+        let (lanes, all) = (isa.lanes(), &x[..isa.lanes()]);
+        assert_eq!(sum, all.iter().map(|&x| i32::from(x)).sum());
+        assert!(y[..lanes] == *all && y[lanes..].iter().all(|&y| y == 7), "{}", isa.name());
+    }
+}
+
 #[test]
 fn a_wrong_name_is_an_error() {
     assert!(Isa::named("mmx").unwrap_err().contains("mmx"));

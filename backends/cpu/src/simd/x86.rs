@@ -132,6 +132,11 @@ impl Simd for Avx2 {
         I32x8(unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(src.as_ptr().cast())) })
     }
     #[inline(always)]
+    fn load_u8(self, src: &[u8]) -> I32x8 {
+        let src = &src[..8];
+        I32x8(unsafe { _mm256_cvtepu8_epi32(_mm_loadl_epi64(src.as_ptr().cast())) })
+    }
+    #[inline(always)]
     fn load_partial(self, src: &[f32], fill: f32) -> F32x8 {
         if src.len() >= 8 {
             return self.load(src);
@@ -297,6 +302,16 @@ impl I32s<Avx2> for I32x8 {
     fn store(self, dst: &mut [i32]) {
         let dst = &mut dst[..8];
         unsafe { _mm256_storeu_si256(dst.as_mut_ptr().cast(), self.0) }
+    }
+    #[inline(always)]
+    fn store_u8(self, dst: &mut [u8]) {
+        let dst = &mut dst[..8];
+        unsafe {
+            let low = _mm256_and_si256(self.0, _mm256_set1_epi32(0xff));
+            let both = _mm256_packus_epi32(low, low);
+            let half = _mm256_castsi256_si128(_mm256_permute4x64_epi64::<0b1000>(both));
+            _mm_storel_epi64(dst.as_mut_ptr().cast(), _mm_packus_epi16(half, half));
+        }
     }
     #[inline(always)]
     fn store_u16(self, dst: &mut [u16]) {

@@ -54,6 +54,7 @@ pub(crate) fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::DFT(op) => spectrum::dft(op, cx),
         Op::DeformConv(op) => pictures::deform_conv(op, cx),
         Op::DequantizeLinear(op) => quantize::dequantize(op, cx),
+        Op::QuantizedAdd(op) => quantize::add(op, cx),
         Op::Det(_) => statistics::det(cx),
         Op::DynamicQuantizeLinear(_) => statistics::dynamic_quantize(cx),
         Op::Einsum(op) => einsum::compile(op, cx),
@@ -154,6 +155,7 @@ pub(crate) fn supports(op: &Op, inputs: &[Option<&Fact>], outputs: &[&Fact]) -> 
         Op::ConvInteger(_) | Op::MatMulInteger(_) | Op::QLinearConv(_) | Op::QLinearMatMul(_) => {
             integer::supports(&dtypes, outputs[0].dtype()?)
         }
+        Op::QuantizedAdd(op) => quantize::supports_add(op, inputs),
         Op::QuantizeLinear(op) => {
             quantize::supports(dtypes[0], dtypes[1], outputs[0].dtype()?, op.precision)
         }

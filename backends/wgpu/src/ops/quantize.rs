@@ -2,8 +2,8 @@
 //!
 //! y = saturate(round(x / scale) + zero_point); x = (y - zero_point) · scale
 
-use rinfer_graph::ops::{Axis, Blocks, DequantizeLinear, QuantizeLinear};
-use rinfer_graph::{DType, Reason, unsupported};
+use rinfer_graph::ops::{Activation, Axis, Blocks, DequantizeLinear, QuantizeLinear, QuantizedAdd};
+use rinfer_graph::{DType, Fact, Reason, unsupported};
 
 use crate::index::count;
 use crate::kernel::{Cx, Kernel};
@@ -76,6 +76,55 @@ pub(super) fn dequantize(op: &DequantizeLinear, cx: &Cx<'_>) -> Result<Kernel, R
     shader.write("y", cx.out_dtype(0)?, Bind::Output(0))?;
     shader.code("fn value(i: u32) -> f32 { return (f32(x_at(i)) - zero_of(i)) * scale_of(i); }");
     Ok(Kernel::one(shader.elements(count(&cx.sizes(0)?), cx.traits.max_groups)?))
+}
+
+/// Input `i`, if it is one number that is known; an omitted one is 0.
+fn known(fact: Option<&Fact>) -> Option<f32> {
+    let Some(fact) = fact else { return Some(0.0) };
+    let t = fact.tensor()?;
+    let int = || t.to_ints().filter(|x| x.len() == 1).map(|x| x[0] as f32);
+    t.to_f32().or_else(int)
+}
+
+/// The sum of two tensors in codes, as codes; scales and zero points are known.
+pub(super) fn add(op: &QuantizedAdd, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let mut shader = Shader::new("");
+    shader.read("a", cx.dtype(0)?, Bind::Input(0))?;
+    shader.read("b", cx.dtype(3)?, Bind::Input(3))?;
+    for (name, at) in [
+        ("a_scale", 1),
+        ("a_zero", 2),
+        ("b_scale", 4),
+        ("b_zero", 5),
+        ("y_scale", 6),
+        ("y_zero", 7),
+    ] {
+        let number = known(cx.opt(at)).ok_or_else(|| unsupported!("scales that vary"))?;
+        shader.f32(name, number);
+    }
+    let to = cx.out_dtype(0)?;
+    let [lo, hi] = ends(to)?;
+    shader.write("y", to, Bind::Output(0))?;
+    let class = Class::of(to)?.wgsl();
+    let least = if op.activation.is_some() { "max(sum, 0.0)" } else { "sum" };
+    shader.code(&format!(
+        "fn value(i: u32) -> {class} {{
+  let sum = (f32(a_at(i)) - p.a_zero) * p.a_scale + (f32(b_at(i)) - p.b_zero) * p.b_scale;
+  let q = round(quotient({least}, p.y_scale)) + p.y_zero;
+  return {class}(min(select({lo}, q, q > {lo}), {hi}));
+}}"
+    ));
+    Ok(Kernel::one(shader.elements(count(&cx.sizes(0)?), cx.traits.max_groups)?))
+}
+
+/// Whether [`add`] runs on the GPU.
+pub(super) fn supports_add(op: &QuantizedAdd, inputs: &[Option<&Fact>]) -> Result<(), Reason> {
+    let numbers = [1, 2, 4, 5, 6, 7].map(|i| known(inputs.get(i).copied().flatten()));
+    let relu = matches!(op.activation, None | Some(Activation::Relu));
+    match relu && numbers.iter().all(Option::is_some) {
+        true => Ok(()),
+        false => Err(unsupported!("a sum of codes whose scales vary on the GPU")),
+    }
 }
 
 /// Whether codes of this dtype are written on the GPU, in divisions of this precision.

@@ -4,7 +4,7 @@ use super::elementwise::epilogue;
 use super::node::{NodeOut, float, int};
 use crate::ops::{
     Activation, DequantizeLinear, ExpertMatMul, FourBits, MatMul, MatMulBnb4, MatMulNBits,
-    QuantizeLinear, QuantizeRows, QuantizedMatMul,
+    QuantizeLinear, QuantizeRows, QuantizedAdd, QuantizedMatMul,
 };
 use crate::{DType, Reason, Tensor, invalid, unsupported};
 
@@ -122,6 +122,23 @@ pub(super) fn bnb4(op: &MatMulBnb4, out: &mut NodeOut<'_, '_>) -> Result<(), Rea
         int("transB", op.trans_b.into()),
     ];
     out.contrib("MatMulBnb4", attrs)
+}
+
+/// Floats of both, their sum, and codes of it.
+pub(super) fn added(op: &QuantizedAdd, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
+    let mut sides = Vec::with_capacity(2);
+    for at in [0, 3] {
+        let (codes, scale, zero) = (out.input(at)?, out.input(at + 1)?, out.input(at + 2)?);
+        sides.push(out.step("DequantizeLinear", &[&codes, &scale, &zero], vec![])?);
+    }
+    let mut y = out.step("Add", &[&sides[0], &sides[1]], vec![])?;
+    match op.activation {
+        None => {}
+        Some(Activation::Relu) => y = out.step("Relu", &[&y], vec![])?,
+        Some(f) => return Err(unsupported!("{f:?} between a sum and its codes")),
+    }
+    let inputs = vec![y, out.input(6)?, out.input(7)?];
+    out.last("QuantizeLinear", inputs, vec![])
 }
 
 /// The largest of each row, divided; the row by that, rounded.

@@ -73,6 +73,7 @@ pub(super) fn write(out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
         Op::QLinearConv(op) => conv::qlinear_conv(op, out),
         Op::QLinearMatMul(_) => out.plain("QLinearMatMul", vec![]),
         Op::QuantizeLinear(op) => matmul::quantize(op, out),
+        Op::QuantizedAdd(op) => matmul::added(op, out),
         Op::QuantizeRows(op) => matmul::rows(op, out),
         Op::QuantizedMatMul(op) => matmul::quantized(op, out),
         Op::Random(op) => random::random(op, out),

@@ -6,7 +6,7 @@
 //! Products and additions are rounded one by one, so that every processor computes the same.
 
 use crate::math::Activation;
-use crate::simd::{F32s, I32s, Simd};
+use crate::simd::{F32s, I32s, MAX_LANES, Simd};
 
 /// Makes results of sums.
 pub trait Finish: Sync {
@@ -153,39 +153,57 @@ impl Finish for Codes<'_> {
     }
 
     #[inline(always)]
-    fn row<S: Simd>(&self, s: S, place: (usize, usize), sums: &mut [i32], y: &mut [u8]) {
-        let mut scaled_row = [0.0f32; super::PIECE];
-        let floats = &mut scaled_row[..sums.len()];
-        scaled(s, self.scale, place, sums, floats);
-        encode(s, floats, (self.zero, self.ends), sums, y);
+    fn row<S: Simd>(&self, s: S, (row, col): (usize, usize), sums: &mut [i32], y: &mut [u8]) {
+        let to = Clip::new(s, self.zero, self.ends);
+        let one = match self.scale {
+            Per::One(x) => Some(s.splat(x)),
+            Per::Rows(x) => Some(s.splat(x[row])),
+            Per::Cols(_) => None,
+        };
+        let scales = if let Per::Cols(x) = self.scale { &x[col..][..sums.len()] } else { &[] };
+        let whole = sums.len() - sums.len() % S::LANES;
+        for j in (0..whole).step_by(S::LANES) {
+            let scale = one.unwrap_or_else(|| s.load(&scales[j..]));
+            to.code(s.load_i32(&sums[j..]).to_f32() * scale).store_u8(&mut y[j..]);
+        }
+        if whole < sums.len() {
+            let mut last = [0; MAX_LANES];
+            last[..sums.len() - whole].copy_from_slice(&sums[whole..]);
+            let scale = one.unwrap_or_else(|| s.load_partial(&scales[whole..], 0.0));
+            store_some(to.code(s.load_i32(&last).to_f32() * scale), &mut y[whole..]);
+        }
     }
 }
 
-/// `y = saturate(round(x) + zero)`, by way of `codes`.
+/// Codes of numbers in units of their scale: `saturate(round(x) + zero)`, ties to even.
+#[derive(Clone, Copy)]
+struct Clip<S: Simd> {
+    lo: S::F32,
+    hi: S::F32,
+    zero: S::I32,
+}
+
+impl<S: Simd> Clip<S> {
+    #[inline(always)]
+    fn new(s: S, zero: i32, ends: [i32; 2]) -> Clip<S> {
+        // Clipped before it is shifted: what is far out of range is no int32.
+        let [lo, hi] = ends.map(|end| s.splat((end - zero) as f32));
+        Clip { lo, hi, zero: s.splat_i32(zero) }
+    }
+
+    /// NaN becomes the least code.
+    #[inline(always)]
+    fn code(&self, x: S::F32) -> S::I32 {
+        x.max(self.lo).min(self.hi).round_even().trunc_i32() + self.zero
+    }
+}
+
+/// The low bytes of as many lanes as `y` has room for.
 #[inline(always)]
-fn encode<S: Simd>(
-    s: S,
-    x: &[f32],
-    (zero, ends): (i32, [i32; 2]),
-    codes: &mut [i32],
-    y: &mut [u8],
-) {
-    // Clipped before it is shifted: what is far out of range is no int32.
-    let [lo, hi] = ends.map(|end| (end - zero) as f32);
-    let (vlo, vhi, vzero) = (s.splat(lo), s.splat(hi), s.splat_i32(zero));
-    let whole = x.len() - x.len() % S::LANES;
-    for j in (0..whole).step_by(S::LANES) {
-        // NaN becomes the least code.
-        let x = s.load(&x[j..]).max(vlo).min(vhi).round_even();
-        (x.trunc_i32() + vzero).store(&mut codes[j..]);
-    }
-    for (x, code) in x[whole..].iter().zip(&mut codes[whole..]) {
-        let x = if *x > lo { *x } else { lo };
-        *code = (if x < hi { x } else { hi }).round_ties_even() as i32 + zero;
-    }
-    for (y, &code) in y.iter_mut().zip(&*codes) {
-        *y = code as u8;
-    }
+fn store_some<S: Simd>(codes: impl I32s<S>, y: &mut [u8]) {
+    let mut bytes = [0; MAX_LANES];
+    codes.store_u8(&mut bytes);
+    y.copy_from_slice(&bytes[..y.len()]);
 }
 
 /// Codes of floats: y = saturate(round(float / y_scale) + zero).
@@ -213,10 +231,15 @@ impl Finish for Requantized<'_> {
         let mut row = [0.0f32; super::PIECE];
         let floats = &mut row[..sums.len()];
         self.floats.row(s, place, sums, floats);
+        let to = Clip::new(s, self.zero, self.ends);
         let scale = s.splat(self.y_scale);
-        for x in floats.chunks_mut(S::LANES) {
-            (s.load_partial(x, 0.0) / scale).store_partial(x);
+        let whole = floats.len() - floats.len() % S::LANES;
+        for j in (0..whole).step_by(S::LANES) {
+            to.code(s.load(&floats[j..]) / scale).store_u8(&mut y[j..]);
         }
-        encode(s, floats, (self.zero, self.ends), sums, y);
+        if whole < floats.len() {
+            let last = s.load_partial(&floats[whole..], 0.0);
+            store_some(to.code(last / scale), &mut y[whole..]);
+        }
     }
 }

@@ -10,19 +10,21 @@
 //! What [`Finish`] makes of the sums is made while a tile is in L1.
 
 mod finish;
+mod left;
 mod pack;
 #[cfg(test)]
 mod tests;
 mod tile;
 
 pub use finish::{Codes, Finish, Floats, Per, Requantized, Sums};
+pub use left::{Left, Rows};
 pub(crate) use pack::Panel;
 pub use pack::{Matrix, PackedBytes, Side};
 
 use std::ops::Range;
 
 use crate::par;
-use crate::simd::{Bytes, Dots, I32s, MatMut, Simd};
+use crate::simd::{Bytes, Dots, F32s, I32s, MatMut, Simd};
 
 /// Bytes of A in one block: they stay in L2.
 const BLOCK_A: usize = 256 * 1024;
@@ -35,7 +37,7 @@ const PIECE_OPS: usize = 4_000_000;
 #[derive(Clone, Copy, Debug)]
 pub struct ByteGemm<'a> {
     /// Left operand, `m × k`.
-    pub a: &'a PackedBytes,
+    pub a: Left<'a>,
     /// Right operand, `k × n`.
     pub b: &'a PackedBytes,
     /// Zero points of the rows of A.
@@ -96,7 +98,7 @@ impl ByteGemm<'_> {
         stride: usize,
     ) -> Result<(), String> {
         let (a, b) = (self.a, self.b);
-        if a.side() != Side::Left || b.side() != Side::Right || a.step() != b.step() {
+        if !a.is_left() || b.side() != Side::Right || a.bytes().step() != b.step() {
             return Err("operands packed for other sides or another processor".into());
         }
         let (m, n) = (a.lanes(), b.lanes());
@@ -150,22 +152,34 @@ impl Fixes {
     fn new(gemm: &ByteGemm<'_>) -> Fixes {
         let (a, b) = (gemm.a, gemm.b);
         let k = a.k() as i32;
+        let zero = |j: usize| gemm.b_zero.at(j).wrapping_add(b.offset());
+        let mut col_zeros: Vec<i32> = (0..b.lanes()).map(zero).collect();
+        if col_zeros.iter().all(|&z| z == 0) {
+            col_zeros.clear();
+        }
         let row = |i: usize| RowFix {
             bias: if let Bias::Rows(x) = gemm.bias { x[i] } else { 0 },
             zero: gemm.a_zero.at(i).wrapping_add(a.offset()),
-            sum: a.sums()[i],
+            sum: if col_zeros.is_empty() { 0 } else { a.sum(i) },
         };
-        let rows: Vec<RowFix> = (0..a.lanes()).map(row).collect();
-        let zero = |j: usize| gemm.b_zero.at(j).wrapping_add(b.offset());
-        let col_sum = |j: usize| b.sums()[j].wrapping_sub(k.wrapping_mul(zero(j)));
-        let shifted = rows.iter().any(|row| row.zero != 0);
-        let col_zeros: Vec<i32> = (0..b.lanes()).map(zero).collect();
-        Fixes {
-            rows,
-            cols: if let Bias::Cols(x) = gemm.bias { x.to_vec() } else { Vec::new() },
-            col_sums: if shifted { (0..b.lanes()).map(col_sum).collect() } else { Vec::new() },
-            col_zeros: if col_zeros.iter().any(|&z| z != 0) { col_zeros } else { Vec::new() },
+        let mut rows: Vec<RowFix> = (0..a.lanes()).map(row).collect();
+        let mut cols = if let Bias::Cols(x) = gemm.bias { x.to_vec() } else { Vec::new() };
+        let mut col_sums = Vec::new();
+        if rows.iter().any(|row| row.zero != 0) {
+            let col_sum = |j: usize| b.sums()[j].wrapping_sub(k.wrapping_mul(zero(j)));
+            col_sums = (0..b.lanes()).map(col_sum).collect();
         }
+        if let (Zero::One(_), Some(&RowFix { zero, .. })) = (gemm.a_zero, rows.first())
+            && !col_sums.is_empty()
+        {
+            // One zero point for all rows: what it adds is the same in each.
+            cols.resize(b.lanes(), 0);
+            for (col, sum) in cols.iter_mut().zip(std::mem::take(&mut col_sums)) {
+                *col = col.wrapping_sub(zero.wrapping_mul(sum));
+            }
+            rows.iter_mut().for_each(|row| row.zero = 0);
+        }
+        Fixes { rows, cols, col_sums, col_zeros }
     }
 
     /// Fixes sums of row `i` from column `col` on.
@@ -228,14 +242,62 @@ pub fn finish_sums<F: Finish>(
     if sums.len() != y.len() || m.checked_mul(n) != Some(y.len()) {
         return Err(format!("{} sums and {} results of {m} x {n}", sums.len(), y.len()));
     }
-    let rows = sums.chunks_mut(n.max(1)).zip(y.chunks_mut(n.max(1)));
-    for (i, (sums, y)) in rows.enumerate() {
-        // In pieces as long as the rows of tiles are.
-        for (p, (sums, y)) in sums.chunks_mut(PIECE).zip(y.chunks_mut(PIECE)).enumerate() {
-            crate::dots_dispatch!(bytes, d => finish.row(d.simd(), (i, p * PIECE), sums, y));
+    crate::dots_dispatch!(bytes, d => {
+        let rows = sums.chunks_mut(n.max(1)).zip(y.chunks_mut(n.max(1)));
+        for (i, (sums, y)) in rows.enumerate() {
+            // In pieces as long as the rows of tiles are.
+            for (p, (sums, y)) in sums.chunks_mut(PIECE).zip(y.chunks_mut(PIECE)).enumerate() {
+                finish.row(d.simd(), (i, p * PIECE), sums, y);
+            }
         }
-    }
+    });
     Ok(())
+}
+
+/// As [`finish_sums`], of sums in floats, which hold them exactly, and a bias for each column.
+///
+/// # Errors
+/// The sizes do not fit.
+pub fn finish_floats<F: Finish>(
+    bytes: Bytes,
+    finish: &F,
+    (sums, bias): (&[f32], Option<&[i32]>),
+    (m, n): (usize, usize),
+    y: &mut [F::Out],
+) -> Result<(), String> {
+    finish.check(m, n)?;
+    if sums.len() != y.len() || m.checked_mul(n) != Some(y.len()) {
+        return Err(format!("{} sums and {} results of {m} x {n}", sums.len(), y.len()));
+    }
+    if let Some(bias) = bias.filter(|bias| bias.len() != n) {
+        return Err(format!("{} biases, {n} columns", bias.len()));
+    }
+    crate::dots_dispatch!(bytes, d => {
+        let s = d.simd();
+        let rows = sums.chunks(n.max(1)).zip(y.chunks_mut(n.max(1)));
+        for (i, (sums, y)) in rows.enumerate() {
+            for (p, (sums, y)) in sums.chunks(PIECE).zip(y.chunks_mut(PIECE)).enumerate() {
+                let mut whole = [0; PIECE];
+                let whole = &mut whole[..sums.len()];
+                to_whole(s, sums, whole);
+                if let Some(bias) = bias {
+                    add_scaled(s, 1, &bias[p * PIECE..], whole);
+                }
+                finish.row(s, (i, p * PIECE), whole, y);
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Whole numbers in floats, as such.
+#[inline(always)]
+fn to_whole<S: Simd>(s: S, x: &[f32], y: &mut [i32]) {
+    let whole = x.len() - x.len() % S::LANES;
+    for j in (0..whole).step_by(S::LANES) {
+        s.load(&x[j..]).trunc_i32().store(&mut y[j..]);
+    }
+    y[whole..].iter_mut().zip(&x[whole..]).for_each(|(y, &x)| *y = x as i32);
 }
 
 struct Job<'a, F> {

@@ -6,11 +6,12 @@
 //! wide as what is left, that of B is rounded up to whole vectors.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use super::tile;
 use crate::par;
 use crate::pool::Buffer;
-use crate::simd::Bytes;
+use crate::simd::{Bytes, Dots, I32s, Simd};
 
 /// Lanes of the widest panel.
 const WIDEST: usize = 64;
@@ -71,8 +72,8 @@ pub struct PackedBytes {
     k: usize,
     /// What the stored codes are more than they were.
     offset: i32,
-    /// Σ of the stored codes of each lane.
-    sums: Vec<i32>,
+    /// Σ of the stored codes of each lane, once somebody asks.
+    sums: OnceLock<Vec<i32>>,
 }
 
 impl PackedBytes {
@@ -112,7 +113,7 @@ impl PackedBytes {
             lanes,
             k,
             offset,
-            sums: vec![0; lanes],
+            sums: OnceLock::new(),
         };
         let round = if side == Side::Left { 1 } else { bytes.lanes() };
         let words = lanes.checked_next_multiple_of(round);
@@ -127,7 +128,6 @@ impl PackedBytes {
             fill(p, &packed.layout(p), words);
         });
         packed.data = data;
-        packed.sums = packed.summed();
         Ok(packed)
     }
 
@@ -143,24 +143,13 @@ impl PackedBytes {
         for p in 0..self.count() {
             let (width, lanes) = (self.stored(p), self.panel(p).len());
             let mut panel = [0i32; WIDEST];
-            for words in self.words(p).chunks_exact(width.max(1)) {
-                for (sum, &word) in panel.iter_mut().zip(words) {
-                    *sum = sum.wrapping_add(self.sum_of(word));
-                }
-            }
+            let (words, left) = (self.words(p), self.side == Side::Left);
+            // What is called takes what it captures, and would take a copy of the array.
+            let to = &mut panel;
+            crate::dots_dispatch!(self.bytes, d => add_words(d, left, words, width, to));
             sums.extend_from_slice(&panel[..lanes]);
         }
         sums
-    }
-
-    #[inline(always)]
-    fn sum_of(&self, word: i32) -> i32 {
-        let [a, b, c, d] = word.to_le_bytes();
-        match (self.step(), self.side) {
-            (4, Side::Left) => [a, b, c, d].iter().map(|&x| i32::from(x)).sum(),
-            (4, Side::Right) => [a, b, c, d].iter().map(|&x| i32::from(x as i8)).sum(),
-            _ => i32::from(i16::from_le_bytes([a, b])) + i32::from(i16::from_le_bytes([c, d])),
-        }
     }
 
     /// How its words are multiplied.
@@ -206,7 +195,7 @@ impl PackedBytes {
 
     /// Σ of the stored codes of each lane.
     pub(super) fn sums(&self) -> &[i32] {
-        &self.sums
+        self.sums.get_or_init(|| self.summed())
     }
 
     /// Number of panels.
@@ -237,7 +226,37 @@ impl PackedBytes {
 
     /// Bytes of memory held.
     pub fn memory(&self) -> usize {
-        self.data.as_slice::<u8>().len() + 4 * self.sums.len()
+        self.data.as_slice::<u8>().len() + 4 * self.lanes
+    }
+}
+
+/// Adds the codes of each lane of a panel to `sums`: their products with ones.
+#[inline(always)]
+fn add_words<D: Dots>(d: D, left: bool, words: &[i32], width: usize, sums: &mut [i32; WIDEST]) {
+    let s = d.simd();
+    let lanes = <D::Simd as Simd>::LANES;
+    let ones = s.splat_i32(if D::STEP == 4 { 0x0101_0101 } else { 0x0001_0001 });
+    let whole = width - width % lanes;
+    for words in words.chunks_exact(width.max(1)) {
+        for j in (0..whole).step_by(lanes) {
+            let (word, sum) = (s.load_i32(&words[j..]), s.load_i32(&sums[j..]));
+            let sum = if left { d.dot(sum, word, ones) } else { d.dot(sum, ones, word) };
+            sum.store(&mut sums[j..]);
+        }
+        for (sum, &word) in sums[whole..width].iter_mut().zip(&words[whole..]) {
+            *sum = sum.wrapping_add(sum_of::<D>(left, word));
+        }
+    }
+}
+
+/// Σ of the codes in a word.
+#[inline(always)]
+fn sum_of<D: Dots>(left: bool, word: i32) -> i32 {
+    let [a, b, c, d] = word.to_le_bytes();
+    match (D::STEP, left) {
+        (4, true) => [a, b, c, d].iter().map(|&x| i32::from(x)).sum(),
+        (4, false) => [a, b, c, d].iter().map(|&x| i32::from(x as i8)).sum(),
+        _ => i32::from(i16::from_le_bytes([a, b])) + i32::from(i16::from_le_bytes([c, d])),
     }
 }
 

@@ -65,7 +65,7 @@ impl Case {
         let a = PackedBytes::pack(bytes, Side::Left, &a).unwrap();
         let b = PackedBytes::pack(bytes, Side::Right, &b).unwrap();
         let [a_zero, b_zero] = [0, 1].map(|i| Zero::Each(&self.zeros[i]));
-        let gemm = ByteGemm { a: &a, b: &b, a_zero, b_zero, bias: Bias::None };
+        let gemm = ByteGemm { a: (&a).into(), b: &b, a_zero, b_zero, bias: Bias::None };
         let mut c = vec![fill; m * n];
         gemm.run(finish, &mut c, n).unwrap();
         c
@@ -142,7 +142,7 @@ fn biases_are_added_to_the_sums() {
         let zero = Zero::One(0);
         let sums = |bias| {
             let mut c = [0; 4];
-            let gemm = ByteGemm { a: &a, b: &b, a_zero: zero, b_zero: zero, bias };
+            let gemm = ByteGemm { a: (&a).into(), b: &b, a_zero: zero, b_zero: zero, bias };
             gemm.run(&Sums, &mut c, 2).unwrap();
             c
         };
@@ -158,7 +158,7 @@ fn operands_that_do_not_meet_are_refused() {
     let a = PackedBytes::pack(bytes, Side::Left, &matrix(3)).unwrap();
     let b = PackedBytes::pack(bytes, Side::Right, &matrix(4)).unwrap();
     let zero = Zero::One(0);
-    let gemm = ByteGemm { a: &a, b: &b, a_zero: zero, b_zero: zero, bias: Bias::None };
+    let gemm = ByteGemm { a: (&a).into(), b: &b, a_zero: zero, b_zero: zero, bias: Bias::None };
     assert_eq!(gemm.run(&Sums, &mut [0; 4], 2).unwrap_err(), "3 columns meet 4 rows");
     assert!(PackedBytes::pack(bytes, Side::Left, &matrix(5)).is_err());
 }

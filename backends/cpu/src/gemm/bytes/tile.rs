@@ -4,6 +4,22 @@
 
 use crate::simd::{Bytes, Dots, I32s, Simd};
 
+/// What a tile reads of the left operand.
+#[derive(Clone, Copy, Debug)]
+pub enum Words<'a> {
+    /// Words of its rows side by side, step after step.
+    Panel(&'a [i32]),
+    /// Its rows, `count` words each, so far apart.
+    Rows {
+        /// All of them.
+        words: &'a [i32],
+        /// Words from one to the next.
+        stride: usize,
+        /// Words of each.
+        count: usize,
+    },
+}
+
 /// Rows of a full tile.
 pub fn rows(bytes: Bytes) -> usize {
     match (bytes.registers(), bytes.lanes()) {
@@ -21,10 +37,10 @@ pub fn vectors(bytes: Bytes) -> usize {
 /// Sums in the largest tile.
 pub const MOST: usize = 14 * 2 * 16;
 
-/// Sums of one tile, row after row of `width`: `a` holds words of that many rows side by side, `b`
-/// words of `width` columns.
+/// Sums of one tile, row after row of `width`: `a` holds words of that many rows, `b` words of
+/// `width` columns.
 #[inline(always)]
-pub fn tile<D: Dots>(d: D, (a, rows): (&[i32], usize), b: (&[i32], usize), sums: &mut [i32]) {
+pub fn tile<D: Dots>(d: D, (a, rows): (Words<'_>, usize), b: (&[i32], usize), sums: &mut [i32]) {
     let (b, width) = b;
     match width / D::Simd::LANES {
         1 => by_rows::<D, 1>(d, a, rows, b, sums),
@@ -45,7 +61,7 @@ pub fn tile<D: Dots>(d: D, (a, rows): (&[i32], usize), b: (&[i32], usize), sums:
 
 /// One function for each number of rows: the loop must know it.
 #[inline(always)]
-fn by_rows<D: Dots, const NV: usize>(d: D, a: &[i32], rows: usize, b: &[i32], sums: &mut [i32]) {
+fn by_rows<D: Dots, const NV: usize>(d: D, a: Words<'_>, rows: usize, b: &[i32], sums: &mut [i32]) {
     macro_rules! cases {
         ($($r:literal $(/ $unroll:literal)?),*; $otherwise:expr) => {
             match rows {
@@ -70,14 +86,19 @@ fn by_rows<D: Dots, const NV: usize>(d: D, a: &[i32], rows: usize, b: &[i32], su
 #[inline(never)]
 fn kernel<D: Dots, const R: usize, const NV: usize, const U: usize>(
     d: D,
-    a: &[i32],
+    a: Words<'_>,
     b: &[i32],
     sums: &mut [i32],
 ) {
     d.call(
         #[inline(always)]
         move || {
-            let acc = products::<D, R, NV, U>(d, a, b);
+            let acc = match a {
+                Words::Panel(a) => products::<D, R, NV, U>(d, a, b),
+                Words::Rows { words, stride, count } => {
+                    by_row::<D, R, NV>(d, (words, stride, count), b)
+                }
+            };
             let lanes = <D::Simd as Simd>::LANES;
             for (i, sums) in sums.chunks_exact_mut(NV * lanes).take(R).enumerate() {
                 for j in 0..NV {
@@ -117,6 +138,36 @@ fn products<D: Dots, const R: usize, const NV: usize, const U: usize>(
         }
     }
     sum
+}
+
+/// As [`products`], of rows that lie one after the other.
+#[inline(always)]
+fn by_row<D: Dots, const R: usize, const NV: usize>(
+    d: D,
+    (words, stride, count): (&[i32], usize, usize),
+    b: &[i32],
+) -> [[Vector<D>; NV]; R] {
+    let s = d.simd();
+    let wide = NV * <D::Simd as Simd>::LANES;
+    let mut rows: [&[i32]; R] = [&[]; R];
+    for i in 0..R {
+        rows[i] = &words[i * stride..][..count];
+    }
+    let b = &b[..count * wide];
+    let mut acc = [[s.splat_i32(0); NV]; R];
+    for p in 0..count {
+        let mut bv = [s.splat_i32(0); NV];
+        for j in 0..NV {
+            bv[j] = s.load_i32(&b[p * wide + j * <D::Simd as Simd>::LANES..]);
+        }
+        for i in 0..R {
+            let av = s.splat_i32(rows[i][p]);
+            for j in 0..NV {
+                acc[i][j] = d.dot(acc[i][j], av, bv[j]);
+            }
+        }
+    }
+    acc
 }
 
 #[inline(always)]

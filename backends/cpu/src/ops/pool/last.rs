@@ -6,12 +6,13 @@ use rinfer_graph::{DType, Reason, unsupported};
 use crate::conv::geometry::taps_inside;
 use crate::kernel::{Cx, Kernel};
 use crate::par;
-use crate::simd::F32s;
+use crate::simd::{F32s, Isa};
 
 /// As the pool's own kernel, for operands laid out so.
 pub(crate) fn compile(op: &Pool, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let (dtype, x, isa) = (cx.dtype(0)?, cx.sizes(0)?, cx.isa);
-    let images = dtype == DType::F32 && x.len() == 4;
+    let codes = matches!(dtype, DType::U8 | DType::I8) && matches!(op.kind, PoolKind::Max { .. });
+    let images = (dtype == DType::F32 || codes) && x.len() == 4;
     if !images || cx.wants(1) || matches!(op.kind, PoolKind::Lp { .. }) || x.contains(&0) {
         return Err(unsupported!("this pool of {dtype} over channels side by side"));
     }
@@ -30,6 +31,20 @@ pub(crate) fn compile(op: &Pool, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let mean = matches!(op.kind, PoolKind::Average { .. });
     let job = Job { h: axes[0], w: axes[1], c: x[3], counts, mean };
     let row = job.w.output * job.c;
+    if codes {
+        return Ok(Kernel::new(move |args| {
+            let x = args.input(0)?;
+            let y = args.outputs[0].as_mut_bytes();
+            match dtype {
+                DType::U8 => code_rows::<u8>(isa, &job, x.as_bytes(), y),
+                _ => {
+                    let (x, y) = (bytemuck::cast_slice(x.as_bytes()), bytemuck::cast_slice_mut(y));
+                    code_rows::<i8>(isa, &job, x, y);
+                }
+            }
+            Ok(())
+        }));
+    }
     Ok(Kernel::new(move |args| {
         let x = args.input(0)?.as_slice::<f32>();
         let image = job.h.input * job.w.input * job.c;
@@ -56,6 +71,50 @@ struct Job {
     /// Elements under the window along each axis: what a mean is divided by.
     counts: [Vec<usize>; 2],
     mean: bool,
+}
+
+/// Whole numbers whose largest is looked for.
+trait Code: Copy + Ord + Send + Sync {
+    /// The least there is.
+    const LEAST: Self;
+}
+
+impl Code for u8 {
+    const LEAST: u8 = u8::MIN;
+}
+
+impl Code for i8 {
+    const LEAST: i8 = i8::MIN;
+}
+
+/// The largest codes under each window.
+fn code_rows<T: Code>(isa: Isa, job: &Job, x: &[T], y: &mut [T]) {
+    let row = job.w.output * job.c;
+    let image = job.h.input * job.w.input * job.c;
+    par::rows(y, row, row * job.h.kernel * job.w.kernel / 32, |rows, y| {
+        for (r, y) in rows.zip(y.chunks_exact_mut(row)) {
+            let x = &x[r / job.h.output * image..][..image];
+            code_row(isa, job, x, r % job.h.output, y);
+        }
+    });
+}
+
+crate::simd_fn! {
+    /// One row of one image's outputs, of codes.
+    fn code_row<T: Code>(_s: S, job: &Job, x: &[T], oy: usize, y: &mut [T]) {
+        let (h, w, c) = (&job.h, &job.w, job.c);
+        for (ox, y) in y.chunks_exact_mut(c).enumerate() {
+            y.fill(T::LEAST);
+            for ky in taps_inside(h, oy) {
+                let iy = oy * h.stride + ky * h.dilation - h.before;
+                for kx in taps_inside(w, ox) {
+                    let ix = ox * w.stride + kx * w.dilation - w.before;
+                    let x = &x[(iy * w.input + ix) * c..][..c];
+                    y.iter_mut().zip(x).for_each(|(y, &x)| *y = (*y).max(x));
+                }
+            }
+        }
+    }
 }
 
 crate::simd_fn! {
