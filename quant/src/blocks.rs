@@ -2,6 +2,7 @@
 //!
 //! w[k, n] ≈ (code[n, k] - zero[n, b]) · scale[n, b], b = k / size; codes are 0 … 2^bits - 1.
 
+use half::f16;
 use rinfer::graph::ops::MatMulNBits;
 use rinfer::{DType, Reason, Tensor};
 
@@ -19,6 +20,8 @@ pub struct BlockScheme {
     pub symmetric: bool,
     /// Whether they are written as MatMulNBits, not as DequantizeLinear.
     pub packed: bool,
+    /// Whether scales are numbers of float16.
+    pub half: bool,
 }
 
 impl BlockScheme {
@@ -30,6 +33,12 @@ impl BlockScheme {
     /// The code in the middle: zero, where codes are symmetric.
     pub fn middle(self) -> i32 {
         1 << (self.bits - 1)
+    }
+
+    /// The scale as it is stored: of float16, where that has it to three digits.
+    pub fn stored(self, scale: f32) -> f32 {
+        let near = f16::from_f32(scale);
+        if self.half && near.is_normal() { near.to_f32() } else { scale }
     }
 
     /// Scale and zero point of numbers from `lo` to `hi`.
@@ -140,6 +149,7 @@ impl Blocks {
                 columns.flat_map(|(w, codes)| w.chunks(how.size).zip(codes.chunks_mut(how.size)));
             for (b, (block, codes)) in each.enumerate() {
                 let (scale, zero) = fit(block);
+                let scale = how.stored(scale);
                 (scales[b], zeros[b]) = (scale, zero as u8);
                 codes.iter_mut().zip(block).for_each(|(c, &x)| *c = how.code(x, scale, zero));
             }
@@ -168,6 +178,7 @@ impl Blocks {
             size: op.block_size,
             symmetric: zeros.is_none(),
             packed: true,
+            half: false,
         };
         let at = |n: usize, k: usize| code(codes.as_bytes(), n * blocks * op.block_size + k);
         let zero = |n: usize, b: usize| match zeros {
@@ -219,12 +230,22 @@ impl Blocks {
         Ok(t)
     }
 
-    /// Scales as MatMulNBits reads them.
+    /// Scales as MatMulNBits reads them; of float16 if that is asked for and has all of them.
     ///
     /// # Errors
     /// The machine has no memory for them.
     pub fn scale_rows(&self) -> Result<Tensor, Reason> {
-        Tensor::try_from_slice(&[self.n, self.per_column()], &self.scales)
+        self.scale_tensor(&[self.n, self.per_column()], &self.scales)
+    }
+
+    fn scale_tensor(&self, shape: &[usize], scales: &[f32]) -> Result<Tensor, Reason> {
+        let half = |&s: &f32| Some(f16::from_f32(s)).filter(|h| h.to_f32() == s);
+        let halves: Option<Vec<f16>> =
+            if self.how.half { scales.iter().map(half).collect() } else { None };
+        match halves {
+            Some(halves) => Tensor::try_from_slice(shape, &halves),
+            None => Tensor::try_from_slice(shape, scales),
+        }
     }
 
     /// Zero points as MatMulNBits reads them, if there are any.
@@ -289,7 +310,7 @@ impl Blocks {
         let blocks = self.per_column();
         let at = |i: usize| self.scales[i % self.n * blocks + i / self.n];
         let scales: Vec<f32> = (0..blocks * self.n).map(at).collect();
-        Tensor::try_from_slice(&[blocks, self.n], &scales)
+        self.scale_tensor(&[blocks, self.n], &scales)
     }
 
     /// Zero points as DequantizeLinear reads them, if there are any.
@@ -320,7 +341,7 @@ mod tests {
         let w = weight(k, n);
         let swapped: Vec<f32> = (0..n * k).map(|i| w[i % k * n + i / k]).collect();
         for symmetric in [true, false] {
-            let how = BlockScheme { bits: 4, size: 16, symmetric, packed: true };
+            let how = BlockScheme { bits: 4, size: 16, symmetric, packed: true, half: false };
             let a = Blocks::nearest(&Tensor::from_slice(&[k, n], &w), false, how).unwrap();
             let b = Blocks::nearest(&Tensor::from_slice(&[n, k], &swapped), true, how).unwrap();
             assert_eq!(a, b);
@@ -337,8 +358,26 @@ mod tests {
     #[test]
     fn eight_bits_are_nearly_exact() {
         let w = weight(64, 3);
-        let how = BlockScheme { bits: 8, size: 32, symmetric: false, packed: true };
+        let how = BlockScheme { bits: 8, size: 32, symmetric: false, packed: true, half: false };
         let blocks = Blocks::nearest(&Tensor::from_slice(&[3, 64], &w), true, how).unwrap();
         assert!(sqnr(&w, &blocks.numbers()) > 45.0);
+    }
+
+    #[test]
+    fn scales_of_float16_are_those_that_codes_were_chosen_for() {
+        let w = weight(64, 3);
+        let how = BlockScheme { bits: 4, size: 32, symmetric: false, packed: true, half: true };
+        let t = Tensor::from_slice(&[3, 64], &w);
+        let blocks = Blocks::nearest(&t, true, how).unwrap();
+        assert_eq!(blocks.scale_rows().unwrap().dtype(), DType::F16);
+        let whole = Blocks::nearest(&t, true, BlockScheme { half: false, ..how }).unwrap();
+        assert_eq!(whole.scale_rows().unwrap().dtype(), DType::F32);
+        let [a, b] = [&blocks, &whole].map(|blocks| sqnr(&w, &blocks.numbers()));
+        assert!(a > b - 0.1, "{a} {b}");
+        // What float16 has not to three digits stays float32.
+        let tiny: Vec<f32> = w.iter().map(|w| w * 1e-6).collect();
+        let tiny = Tensor::from_slice(&[3, 64], &tiny);
+        let blocks = Blocks::nearest(&tiny, true, how).unwrap();
+        assert_eq!(blocks.scale_rows().unwrap().dtype(), DType::F32);
     }
 }

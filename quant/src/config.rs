@@ -68,6 +68,8 @@ pub struct Config {
     pub block: usize,
     /// Whether blocks have no zero points.
     pub symmetric_blocks: bool,
+    /// Whether scales of blocks are stored in float16.
+    pub half_scales: bool,
     /// How codes of blocks are chosen.
     pub rounding: Rounding,
     /// How the model is written; `None` is what suits the mode.
@@ -108,6 +110,7 @@ impl Default for Config {
             bits: 4,
             block: 32,
             symmetric_blocks: false,
+            half_scales: false,
             rounding: Rounding::Nearest,
             format: None,
             embeddings: true,

@@ -122,6 +122,7 @@ fn stretch(
             let b = column * per_column + j / how.size;
             if j % how.size == 0 {
                 let (scale, zero) = hqq(&w[j..k.min(j + how.size)], how);
+                let scale = how.stored(scale);
                 (columns.scales[b], columns.zeros[b]) = (scale, zero as u8);
             }
             let (scale, zero) = (columns.scales[b], i32::from(columns.zeros[b]));

@@ -224,6 +224,7 @@ impl Job {
             size: config.block,
             symmetric: config.symmetric_blocks,
             packed: config.format != Some(Format::Qdq),
+            half: config.half_scales,
         };
         Decision::new(Form::Blocks(how), "the weight alone, in blocks")
     }

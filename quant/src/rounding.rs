@@ -93,7 +93,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) const HOW: BlockScheme =
-        BlockScheme { bits: 4, size: 16, symmetric: false, packed: true };
+        BlockScheme { bits: 4, size: 16, symmetric: false, packed: true, half: false };
 
     pub(crate) fn random(n: usize, seed: u64) -> Vec<f32> {
         let mut state = seed;

@@ -106,7 +106,8 @@ pub struct Sensitivity {
     pub damage: f64,
 }
 
-/// The layers that are to be quantized, the most harmful first.
+/// The layers that are to be quantized, the most harmful first, and how many samples told so: as
+/// many as it takes until the order is settled, at most [`RANKED`].
 ///
 /// # Errors
 /// A sample cannot be read or run.
@@ -115,7 +116,7 @@ pub fn sensitivity(
     decisions: &[Decision],
     samples: &dyn Samples,
     running: &Running<'_>,
-) -> Result<Vec<Sensitivity>> {
+) -> Result<(Vec<Sensitivity>, usize)> {
     let labels = |_: usize| None;
     let ask = Ask {
         metric: Metric::Cosine,
@@ -135,7 +136,14 @@ pub fn sensitivity(
 }
 
 /// Samples that rank layers: every run of the model counts as often as it has layers.
-const RANKED: usize = 8;
+pub const RANKED: usize = 8;
+
+/// Fewer layers than this are ranked by all samples: it takes little time.
+const MANY: usize = 8;
+
+/// How well the order by all samples that were seen would be found again with as many others, from
+/// which the order of one half agrees with that of the other (Spearman–Brown).
+const SETTLED: f64 = 0.98;
 
 /// Searches.
 ///
@@ -246,14 +254,14 @@ impl<'a> Search<'a> {
 
     /// Layers by the damage that each does alone, the worst first. What is upstream of a layer is
     /// computed once for each sample.
-    fn rank(&mut self, which: &[usize]) -> Result<Vec<Sensitivity>> {
+    fn rank(&mut self, which: &[usize]) -> Result<(Vec<Sensitivity>, usize)> {
         let candidates = self.candidates();
         let key =
             |s: &Search<'_>, i: usize| format!("{}={}", s.job.layers[i].name, s.rungs[i][0].name);
         let known = |s: &Search<'_>, i: usize| s.ask.cache.damages.contains_key(&key(s, i));
         let todo: Vec<usize> = candidates.iter().copied().filter(|&i| !known(self, i)).collect();
-        let mut sums = vec![0.0; self.rungs.len()];
-        let mut done = 0;
+        let mut sums = vec![[0.0; 2]; self.rungs.len()];
+        let (mut done, mut used) = (0, 0);
         for &sample in which.iter().filter(|_| !todo.is_empty()) {
             let want = self.probe.record(self.samples.get(sample)?, &self.running.options)?;
             for &i in &todo {
@@ -261,23 +269,29 @@ impl<'a> Search<'a> {
                 self.probe.set(i, 1);
                 let got = self.probe.run(self.samples.get(sample)?, &self.running.options)?;
                 self.probe.set(i, 0);
-                sums[i] += damage(&want, &got);
+                sums[i][used % 2] += damage(&want, &got);
                 done += 1;
                 (self.running.progress)("layers alone", done, todo.len() * which.len());
             }
             self.probe.replay(0);
             self.wanted.insert(sample, want);
+            used += 1;
+            let halves = [0, 1].map(|h| todo.iter().map(|&i| sums[i][h]).collect::<Vec<f64>>());
+            if used % 2 == 0 && todo.len() >= MANY && settled(&halves[0], &halves[1]) {
+                break;
+            }
         }
         for &i in &todo {
             let key = key(self, i);
-            self.ask.cache.damages.insert(key, sums[i] / which.len().max(1) as f64);
+            let mean = (sums[i][0] + sums[i][1]) / used.max(1) as f64;
+            self.ask.cache.damages.insert(key, mean);
             self.evaluations.1 += 1;
         }
         (self.ask.keep)(&self.ask.cache);
         let of = |i: usize| Sensitivity { layer: i, damage: self.ask.cache.damages[&key(self, i)] };
         let mut ranked: Vec<Sensitivity> = candidates.into_iter().map(of).collect();
         ranked.sort_by(|a, b| b.damage.total_cmp(&a.damage).then(a.layer.cmp(&b.layer)));
-        Ok(ranked)
+        Ok((ranked, used))
     }
 
     fn outcomes(&mut self, forms: &[usize], which: &[usize]) -> Result<Vec<Vec<Outcome>>> {
@@ -345,7 +359,7 @@ impl<'a> Search<'a> {
             let half = &self.halves.0;
             let few = half.len().div_ceil(RANKED);
             let which: Vec<usize> = half.iter().copied().step_by(few).collect();
-            ranked = self.rank(&which)?;
+            ranked = self.rank(&which)?.0;
             let order: Vec<usize> = ranked.iter().map(|r: &Sensitivity| r.layer).collect();
             let kept = self.bisect(&full, &order, least)?;
             for &i in &order[..kept] {
@@ -473,6 +487,26 @@ impl<'a> Search<'a> {
     }
 }
 
+/// Whether two orders agree so well that the order of their sum is settled.
+fn settled(a: &[f64], b: &[f64]) -> bool {
+    let r = spearman(a, b);
+    2.0 * r / (1.0 + r) >= SETTLED
+}
+
+/// Spearman's rank correlation.
+pub fn spearman(a: &[f64], b: &[f64]) -> f64 {
+    let ranks = |x: &[f64]| {
+        let mut order: Vec<usize> = (0..x.len()).collect();
+        order.sort_by(|&i, &j| x[i].total_cmp(&x[j]).then(i.cmp(&j)));
+        let mut ranks = vec![0f64; x.len()];
+        order.iter().enumerate().for_each(|(rank, &i)| ranks[i] = rank as f64);
+        ranks
+    };
+    let n = a.len() as f64;
+    let squares: f64 = ranks(a).iter().zip(ranks(b)).map(|(x, y)| (x - y).powi(2)).sum();
+    if a.len() < 2 { 1.0 } else { 1.0 - 6.0 * squares / (n * (n * n - 1.0)) }
+}
+
 fn without(full: &[usize], float: &[usize]) -> Vec<usize> {
     let mut forms = full.to_vec();
     float.iter().for_each(|&i| forms[i] = 0);
@@ -519,5 +553,21 @@ impl Found {
             "damages": self.damages.iter().map(|(name, d)| json!({"layer": name, "damage": d}))
                 .collect::<Vec<_>>(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_that_agree_are_settled() {
+        let a: Vec<f64> = (0..40).map(|i| f64::from(i * i)).collect();
+        let mut b = a.clone();
+        assert_eq!(spearman(&a, &b), 1.0);
+        b.swap(3, 4);
+        assert!(settled(&a, &b));
+        b.reverse();
+        assert!(spearman(&a, &b) < -0.9 && !settled(&a, &b));
     }
 }

@@ -436,7 +436,7 @@ impl Quantizer<'_> {
         let mut y = match how.packed {
             true => {
                 let codes = r.constant(blocks.packed()?, layer.weight, "blocks");
-                let scales = r.constant(blocks.scale_rows()?, layer.weight, "scales");
+                let scales = scales(r, blocks.scale_rows()?, layer)?;
                 let zeros = blocks.packed_zeros()?.map(|t| r.constant(t, layer.weight, "zeros"));
                 let op = MatMulNBits {
                     n: blocks.n,
@@ -448,7 +448,7 @@ impl Quantizer<'_> {
             }
             false => {
                 let codes = r.constant(blocks.columns()?, layer.weight, "blocks");
-                let scales = r.constant(blocks.scale_columns()?, layer.weight, "scales");
+                let scales = scales(r, blocks.scale_columns()?, layer)?;
                 let zeros = blocks.zero_columns()?.map(|t| r.constant(t, layer.weight, "zeros"));
                 let d = DequantizeLinear { axis: Axis(0), block_size: how.size, output: None };
                 let w = push(r, d, &[Some(codes), Some(scales), zeros])?;
@@ -467,6 +467,14 @@ impl Quantizer<'_> {
         }
         self.finish(r, layer, y)
     }
+}
+
+/// Scales of blocks, cast where they are stored in half.
+fn scales(r: &mut Rebuild<'_>, t: Tensor, layer: &Layer) -> Result<ValueId, Reason> {
+    let half = t.dtype() == DType::F16;
+    let scales = r.constant(t, layer.weight, if half { "half_scales" } else { "scales" });
+    let cast = Cast { to: DType::F32, saturate: true, round_mode: Default::default() };
+    if half { r.step(cast, &[scales], layer.weight, "scales") } else { Ok(scales) }
 }
 
 fn no(text: &'static str) -> Reason {

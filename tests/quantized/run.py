@@ -42,6 +42,9 @@ SETTINGS = [
     (["--mode", "static", "--weights", "uint8", "--calib-method", "percentile=99.9"], 0.95),
     (["--mode", "dynamic", "--granularity", "tensor", "--weight-range", "mse"], 0.9),
     (["--mode", "static", "--equalize", "--weight-range", "mse"], 0.97),
+    (["--mode", "dynamic", "--dynamic-ranges", "tensor"], 0.98),
+    (["--mode", "weight-only", "--weights", "int4-g32", "--block-scales", "float16"], 0.85),
+    (["--mode", "weight-only", "--weights", "int4", "--format", "qdq", "--block-scales", "float16"], 0.85),
 ]
 
 

@@ -104,6 +104,14 @@ pub enum RangeChoice {
     Tensor,
 }
 
+/// How scales of blocks are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum ScaleChoice {
+    Float32,
+    Float16,
+}
+
 /// How codes of blocks are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
@@ -140,6 +148,9 @@ pub struct HowArgs {
     /// Numbers that share a scale in weights: tensor, channel, block=32
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub granularity: String,
+    /// How scales of blocks are stored; float16 takes half the room
+    #[arg(long, value_enum, default_value = "float32")]
+    pub block_scales: ScaleChoice,
     /// Codes that are symmetric about zero: weights by default, blocks and activations not
     #[arg(long, value_enum, default_value = "auto")]
     pub symmetric: Switch,

@@ -8,7 +8,7 @@ use rinfer_quant::{Config, Format, Mode, Rounding, Smooth};
 
 use crate::failure::{Failure, Result};
 use crate::quantize_args::{
-    FormatChoice, HowArgs, ModeChoice, RangeChoice, RoundChoice, Switch, TableChoice,
+    FormatChoice, HowArgs, ModeChoice, RangeChoice, RoundChoice, ScaleChoice, Switch, TableChoice,
 };
 
 /// What the flags ask for.
@@ -54,6 +54,7 @@ pub fn config(how: &HowArgs) -> Result<Config> {
         bits,
         block,
         symmetric_blocks: symmetric(false),
+        half_scales: how.block_scales == ScaleChoice::Float16,
         rounding: match how.round {
             RoundChoice::Nearest => Rounding::Nearest,
             RoundChoice::Hqq => Rounding::Hqq,

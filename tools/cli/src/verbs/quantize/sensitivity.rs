@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{calibrate, config, failed};
 use crate::args::PrintArgs;
-use crate::context;
+use crate::context::{self, say};
 use crate::failure::{Failure, Result};
 use crate::quantize_args::SensitivityArgs;
 use crate::samples::Data;
@@ -26,7 +26,7 @@ pub fn sensitivity(args: &SensitivityArgs, print: &PrintArgs) -> Result<()> {
     let running = calibrate::running(&args.how, &told)?;
     let mut decisions = job.decide();
     job.refine(&mut decisions, Some(&data), &running).map_err(|e| failed(path, e))?;
-    let ranked = rank(&job, &decisions, &data, &running).map_err(|e| failed(path, e))?;
+    let (ranked, used) = rank(&job, &decisions, &data, &running).map_err(|e| failed(path, e))?;
     let mut table = Table::new(&["layer", "op", "form", "SQNR", "damage", "MACs", "bytes saved"]);
     let mut rows = Vec::new();
     for r in &ranked {
@@ -47,8 +47,14 @@ pub fn sensitivity(args: &SensitivityArgs, print: &PrintArgs) -> Result<()> {
                          "damage": r.damage, "macs": layer.macs, "bytes_saved": saved}));
     }
     match print.json {
-        true => println!("{}", json!({"layers": rows})),
-        false => print!("{table}"),
+        true => println!("{}", json!({"layers": rows, "samples": used})),
+        false => {
+            print!("{table}");
+            say(
+                print,
+                format!("ranked by {used} samples: the order is settled, or there are no more"),
+            );
+        }
     }
     Ok(())
 }
