@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::task::Waker;
 
 use web_time::Instant;
 
@@ -19,6 +20,12 @@ pub trait Backend: Send + Sync {
 
     /// Makes a region ready to run: packs weights, builds pipelines.
     fn compile(&self, region: Region<'_>) -> Result<Arc<dyn Program>, NodeError>;
+
+    /// Whether runs only come to an end if they are left for a while, as on a page's GPU. What
+    /// cannot be left, the bodies of control flow, runs on other backends then.
+    fn pauses(&self) -> bool {
+        false
+    }
 }
 
 /// Nodes of a graph that one backend executes together.
@@ -56,6 +63,11 @@ pub trait Program: Send + Sync {
 
     /// What a run with inputs of these facts takes in memory.
     fn memory(&self, inputs: &[crate::Fact]) -> Result<Memory, NodeError>;
+
+    /// Whether it takes tensors where a device keeps them; else they come to the host first.
+    fn takes_device(&self) -> bool {
+        false
+    }
 
     /// Begins a run that is done in slices. Inputs and `keep` as in [`Program::run_held`].
     fn start(
@@ -101,44 +113,41 @@ pub trait OnDevice: Send + Sync {
     /// The size of each axis.
     fn shape(&self) -> &[usize];
 
+    /// Begins to bring its content to the host.
+    fn reading(&self) -> Result<Box<dyn Reading>, Reason>;
+
     /// Its content; waits until the device has made it.
-    fn read(&self, cx: &RunCx<'_>) -> Result<Tensor, Reason>;
+    fn read(&self, cx: &RunCx<'_>) -> Result<Tensor, Reason> {
+        self.reading()?.advance(cx, None)?.ok_or_else(Reason::cannot_wait)
+    }
 
     /// For the backend that made it.
     fn as_any(&self) -> &dyn Any;
 }
 
+/// A tensor on its way to the host; dropped, it is left where it is.
+pub trait Reading: Send {
+    /// The tensor, once it is there. Waits until `until` where a thread may wait for a device;
+    /// else the run's waker is told when to come again.
+    fn advance(&mut self, cx: &RunCx<'_>, until: Option<Instant>)
+    -> Result<Option<Tensor>, Reason>;
+}
+
 /// A run between two of its slices; dropped, it ends.
 pub trait Running: Send {
     /// Goes on until `until` has passed, and at least one step; the outputs, when there are all.
+    /// Where a thread may wait for a device it does; else the slice ends, and the run's waker is
+    /// told when to go on.
     fn advance(
         &mut self,
         cx: &RunCx<'_>,
         until: Option<Instant>,
     ) -> Result<Option<Vec<Held>>, NodeError>;
-}
 
-/// A run in a single slice, for programs that cannot pause.
-pub struct Whole<P> {
-    program: Arc<P>,
-    inputs: Vec<Held>,
-    keep: Vec<bool>,
-}
-
-impl<P: Program> Whole<P> {
-    /// A run of `program` with these inputs.
-    pub fn new(program: Arc<P>, inputs: Vec<Held>, keep: Vec<bool>) -> Whole<P> {
-        Whole { program, inputs, keep }
-    }
-}
-
-impl<P: Program> Running for Whole<P> {
-    fn advance(
-        &mut self,
-        cx: &RunCx<'_>,
-        _until: Option<Instant>,
-    ) -> Result<Option<Vec<Held>>, NodeError> {
-        self.program.run_held(std::mem::take(&mut self.inputs), &self.keep, cx).map(Some)
+    /// Whether the last slice ended because a device is not ready: nothing is to be done before
+    /// the waker says so.
+    fn waits(&self) -> bool {
+        false
     }
 }
 
@@ -173,6 +182,12 @@ impl From<Reason> for NodeError {
 }
 
 impl Reason {
+    /// A device must be waited for where nobody may wait.
+    pub fn cannot_wait() -> Reason {
+        let text = "a page cannot wait for the GPU: this has to be done in slices";
+        Reason::new(Kind::Unsupported, text)
+    }
+
     /// This reason, arisen in `node`.
     pub fn at(self, node: NodeId) -> NodeError {
         NodeError { node: Some(node), reason: self }
@@ -194,6 +209,8 @@ pub struct RunCx<'a> {
     pub limits: &'a Limits,
     /// Seed of operators that draw random numbers and name none.
     pub seed: u64,
+    /// Told when a run that waits for a device can go on.
+    pub waker: Option<&'a Waker>,
 }
 
 static UNBOUNDED: Limits = Limits::trusted();
@@ -208,6 +225,7 @@ impl RunCx<'_> {
             memory: usize::MAX,
             limits: &UNBOUNDED,
             seed: 0,
+            waker: None,
         }
     }
 

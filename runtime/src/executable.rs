@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rinfer_graph::backend::{
-    Backend, Backends, Held, Memory, NodeError, Program, Region, RunCx, Running,
+    Backend, Backends, Held, Memory, NodeError, Program, Reading, Region, RunCx, Running,
 };
-use rinfer_graph::{Fact, Graph, Kind, NodeId, Reason, Value, ValueId, invalid};
+use rinfer_graph::{Fact, Graph, NodeId, Reason, Tensor, Value, ValueId, invalid};
 use web_time::Instant;
 
 use crate::control;
@@ -107,7 +107,8 @@ pub struct Placement {
 }
 
 impl Executable {
-    /// Gives every node to the first backend that supports it, and compiles maximal runs.
+    /// Gives every node to the first backend that supports it, and compiles maximal runs. Control
+    /// flow does not pause: its bodies run on backends that need not.
     pub fn new(
         graph: Arc<Graph>,
         backends: &Backends,
@@ -121,8 +122,10 @@ impl Executable {
                 None => {
                     let node = nodes[0];
                     let bodies = graph.node(node).op.bodies();
+                    let inside: Backends =
+                        backends.iter().filter(|b| !b.pauses()).cloned().collect();
                     let bodies = bodies.into_iter().map(|body| {
-                        Executable::new(body.clone(), backends, progress)
+                        Executable::new(body.clone(), &inside, progress)
                             .map_err(|e| e.inside(&graph, node))
                     });
                     Work::Control { node, bodies: bodies.collect::<Result<_, _>>()? }
@@ -190,7 +193,7 @@ impl Executable {
     ) -> Result<Vec<Held>, Located> {
         let mut run = self.begin(inputs, keep)?;
         let made = self.advance(&mut run, cx, None)?;
-        made.ok_or_else(|| Reason::new(Kind::Internal, "a run without an end stopped").into())
+        made.ok_or_else(|| Reason::cannot_wait().into())
     }
 
     /// A run that has not begun; inputs and `keep` as in [`Executable::run_held`].
@@ -199,7 +202,8 @@ impl Executable {
         if inputs.len() != needed {
             return Err(invalid!("{} inputs for a graph of {needed}", inputs.len()));
         }
-        Ok(Progress { env: Env::new(&self.graph, inputs), keep, part: 0, inside: None })
+        let env = Env::new(&self.graph, inputs);
+        Ok(Progress { env, keep, part: 0, inside: None, coming: Vec::new(), waits: false })
     }
 
     /// Goes on with a run until `until` has passed; its outputs, if it is through.
@@ -210,6 +214,7 @@ impl Executable {
         until: Option<Instant>,
     ) -> Result<Option<Vec<Held>>, Located> {
         let graph = &*self.graph;
+        run.waits = false;
         while let Some(part) = self.parts.get(run.part) {
             if !self.part(part, run, cx, until)? {
                 return Ok(None);
@@ -238,7 +243,15 @@ impl Executable {
         cx: &RunCx<'_>,
         until: Option<Instant>,
     ) -> Result<bool, Located> {
-        let (graph, env) = (&*self.graph, &mut run.env);
+        let graph = &*self.graph;
+        let takes_device = match &part.work {
+            Work::Region { program, .. } => program.takes_device(),
+            Work::Control { .. } => false,
+        };
+        if run.inside.is_none() && !takes_device && !self.bring(part, run, cx, until)? {
+            return Ok(false);
+        }
+        let env = &mut run.env;
         let left = || cx.memory.saturating_sub(env.held);
         match &part.work {
             Work::Region { program, inputs, outputs, .. } => {
@@ -246,8 +259,13 @@ impl Executable {
                     Some(inside) => inside,
                     None => {
                         let memory = left();
-                        let read = |v: &ValueId| env.read(graph, *v, part.dead.contains(v));
-                        let given = inputs.iter().map(read).collect::<Result<_, _>>()?;
+                        let brought = &run.coming;
+                        let mut read = |v: &ValueId| match brought.iter().find(|c| c.of == *v) {
+                            Some(coming) => coming.value(),
+                            None => env.read(graph, *v, part.dead.contains(v)),
+                        };
+                        let given = inputs.iter().map(&mut read).collect::<Result<_, _>>()?;
+                        run.coming.clear();
                         let keep = outputs.iter().map(|v| run.keep.contains(v)).collect();
                         let (program, cx) = (program.clone(), &RunCx { memory, ..*cx });
                         let running = program.start(given, keep, cx);
@@ -258,6 +276,7 @@ impl Executable {
                 match made.map_err(|e| Located::new(graph, e))? {
                     Some(made) => env.put(outputs, made),
                     None => {
+                        run.waits = running.waits();
                         run.inside = Some((running, memory));
                         return Ok(false);
                     }
@@ -266,12 +285,48 @@ impl Executable {
             Work::Control { node, bodies } => {
                 let cx = &RunCx { memory: left(), ..*cx };
                 let n = graph.node(*node);
-                let mut read = |v| env.read(graph, v, false)?.into_host(cx);
+                let brought = &run.coming;
+                let mut read = |v| match brought.iter().find(|c| c.of == v) {
+                    Some(coming) => coming.value()?.into_host(cx),
+                    None => env.read(graph, v, false)?.into_host(cx),
+                };
                 let given = n.inputs.iter().map(|v| v.map(&mut read).transpose());
                 let given = given.collect::<Result<_, Reason>>()?;
+                run.coming.clear();
                 let made =
                     control::run(&n.op, bodies, given, cx).map_err(|e| e.inside(graph, *node))?;
                 env.put(&n.outputs, made.into_iter().map(Held::Host).collect());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Brings what a part reads from devices to the host; whether all of it is there.
+    fn bring(
+        &self,
+        part: &Part,
+        run: &mut Progress,
+        cx: &RunCx<'_>,
+        until: Option<Instant>,
+    ) -> Result<bool, Reason> {
+        let read: Vec<ValueId> = match &part.work {
+            Work::Region { inputs, .. } => inputs.clone(),
+            Work::Control { node, .. } => {
+                self.graph.node(*node).inputs.iter().flatten().copied().collect()
+            }
+        };
+        for of in read {
+            if let Some(Held::Device(tensor)) = run.env.values.get(&of)
+                && run.coming.iter().all(|coming| coming.of != of)
+            {
+                run.coming.push(Coming { of, reading: tensor.reading()?, tensor: None });
+            }
+        }
+        for coming in run.coming.iter_mut().filter(|coming| coming.tensor.is_none()) {
+            coming.tensor = coming.reading.advance(cx, until)?;
+            if coming.tensor.is_none() {
+                run.waits = until.is_none_or(|until| Instant::now() < until);
+                return Ok(false);
             }
         }
         Ok(true)
@@ -329,6 +384,25 @@ pub(crate) struct Progress {
     part: usize,
     /// The part's run, if it is paused inside, and the memory that it may take.
     inside: Option<(Box<dyn Running>, usize)>,
+    /// What the part reads from devices, on its way to the host.
+    coming: Vec<Coming>,
+    /// Whether the last slice ended because a device is not ready.
+    pub waits: bool,
+}
+
+/// A value on its way from a device to the host.
+struct Coming {
+    of: ValueId,
+    reading: Box<dyn Reading>,
+    tensor: Option<Tensor>,
+}
+
+impl Coming {
+    /// The value, which came; a part may read it more than once.
+    fn value(&self) -> Result<Held, Reason> {
+        let tensor = self.tensor.clone().ok_or_else(|| invalid!("a value did not come"))?;
+        Ok(Held::Host(tensor.into()))
+    }
 }
 
 /// The values that are alive in a run.

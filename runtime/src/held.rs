@@ -1,9 +1,11 @@
 //! Values that stay on a device between runs: caches of keys and values, models in a chain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rinfer_graph::backend::{Held, OnDevice, RunCx};
+use rinfer_graph::backend::{Held, OnDevice, Reading, RunCx};
 use rinfer_graph::{DType, Tensor, Value};
+use web_time::Instant;
 
 use crate::error::Error;
 use crate::options::RunOptions;
@@ -39,12 +41,44 @@ impl DeviceTensor {
     /// # Errors
     /// The device is lost, or the time is up.
     pub fn read_with(&self, options: &RunOptions) -> Result<Tensor, Error> {
-        let cx = RunCx {
-            cancel: options.cancel.as_ref().map(|t| t.flag()),
-            deadline: options.deadline,
-            ..RunCx::unbounded()
-        };
-        self.0.read(&cx).map_err(Error::Option)
+        self.0.read(&bounds(options)).map_err(Error::Option)
+    }
+
+    /// Begins to bring its content to the host, where nobody may wait for a GPU.
+    ///
+    /// # Errors
+    /// As for [`DeviceTensor::read`].
+    pub fn start_read(&self, options: &RunOptions) -> Result<DeviceRead, Error> {
+        let reading = self.0.reading().map_err(Error::Option)?;
+        Ok(DeviceRead { reading, options: options.clone() })
+    }
+}
+
+/// The content of a tensor on its way to the host; dropped, it is left where it is.
+pub struct DeviceRead {
+    reading: Box<dyn Reading>,
+    options: RunOptions,
+}
+
+impl DeviceRead {
+    /// The content, if it comes within about this time. In a page it never waits: the waker of the
+    /// options is told when to come again.
+    ///
+    /// # Errors
+    /// As for [`DeviceTensor::read_with`].
+    pub fn advance(&mut self, time: Duration) -> Result<Option<Tensor>, Error> {
+        let until = Instant::now().checked_add(time);
+        self.reading.advance(&bounds(&self.options), until).map_err(Error::Option)
+    }
+}
+
+/// What stops a readback.
+fn bounds(options: &RunOptions) -> RunCx<'_> {
+    RunCx {
+        cancel: options.cancel.as_ref().map(|t| t.flag()),
+        deadline: options.deadline,
+        waker: options.waker.as_ref(),
+        ..RunCx::unbounded()
     }
 }
 

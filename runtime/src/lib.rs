@@ -25,13 +25,14 @@ mod machine;
 mod mmap;
 mod model;
 mod options;
+mod places;
 mod profile;
 mod run;
 mod session;
 
 pub use error::Error;
 pub use executable::Placement;
-pub use held::{DeviceTensor, RunValue};
+pub use held::{DeviceRead, DeviceTensor, RunValue};
 pub use model::{LoadOptions, Model};
 pub use options::{CancelToken, Device, Precision, RunOptions};
 pub use profile::{Event, Profiler};

@@ -1,6 +1,7 @@
 //! What one run may be given besides its inputs.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use web_time::Instant;
@@ -87,6 +88,7 @@ pub struct RunOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) profiler: Option<Profiler>,
     pub(crate) seed: u64,
+    pub(crate) waker: Option<Waker>,
 }
 
 impl RunOptions {
@@ -122,6 +124,13 @@ impl RunOptions {
     /// Seeds operators that draw random numbers and name no seed of their own.
     pub fn seed(mut self, seed: u64) -> RunOptions {
         self.seed = seed;
+        self
+    }
+
+    /// Told when a run that waits for a GPU can go on ([`crate::Run::waits`]): for pages, where
+    /// nobody may wait. Native runs wait by themselves.
+    pub fn waker(mut self, waker: Waker) -> RunOptions {
+        self.waker = Some(waker);
         self
     }
 }

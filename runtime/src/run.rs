@@ -10,7 +10,7 @@ use web_time::Instant;
 
 use crate::error::Error;
 use crate::executable::Progress;
-use crate::held::RunValue;
+use crate::held::{DeviceRead, RunValue};
 use crate::mmap::Mapping;
 use crate::options::RunOptions;
 use crate::session::{Session, did_you_mean};
@@ -39,6 +39,17 @@ pub struct Run {
     options: RunOptions,
     /// Nothing is left of a run that is through or failed.
     progress: Option<Progress>,
+    /// Whether outputs stay on devices.
+    on_device: bool,
+    /// The outputs, on their way to the host.
+    leaving: Vec<Leaving>,
+    waits: bool,
+}
+
+/// An output that is made.
+enum Leaving {
+    There(RunValue),
+    Coming(DeviceRead),
 }
 
 impl Run {
@@ -48,18 +59,71 @@ impl Run {
     /// # Errors
     /// As for [`Session::run_with`]; the run is over.
     pub fn advance(&mut self, time: Duration) -> Result<Option<Vec<Value>>, Error> {
-        let Some(mut progress) = self.progress.take() else {
-            return Err(Error::Option(invalid!("the run is over")));
-        };
-        let (session, cx) = (&self.session, &self.session.cx(&self.options));
+        let made = self.advance_on_device(time)?;
+        made.map(|made| made.into_iter().map(RunValue::into_value).collect()).transpose()
+    }
+
+    /// As [`Run::advance`]; of a run that [`Session::start_on_device`] began, the outputs that it
+    /// was told to keep stay where they are.
+    ///
+    /// # Errors
+    /// As for [`Run::advance`].
+    pub fn advance_on_device(&mut self, time: Duration) -> Result<Option<Vec<RunValue>>, Error> {
         let until = Instant::now().checked_add(time);
-        let made = session.executable.advance(&mut progress, cx, until)?;
-        if made.is_none() {
-            self.progress = Some(progress);
+        self.waits = false;
+        if self.leaving.is_empty() {
+            let Some(mut progress) = self.progress.take() else {
+                return Err(Error::Option(invalid!("the run is over")));
+            };
+            let (session, cx) = (&self.session, &self.session.cx(&self.options));
+            let made = session.executable.advance(&mut progress, cx, until)?;
+            session.check_mappings()?;
+            let Some(made) = made else {
+                self.waits = progress.waits;
+                self.progress = Some(progress);
+                return Ok(None);
+            };
+            let leave = |value| self.leave(value);
+            self.leaving = made.into_iter().map(leave).collect::<Result<_, _>>()?;
         }
-        session.check_mappings()?;
-        let host = |made: Vec<Held>| made.into_iter().map(|value| value.into_host(cx)).collect();
-        made.map(host).transpose().map_err(Error::Option)
+        self.left(until)
+    }
+
+    /// An output on its way to the host, if it is not there and is to be.
+    fn leave(&self, value: Held) -> Result<Leaving, Error> {
+        match RunValue::from(value) {
+            RunValue::Device(tensor) if !self.on_device => {
+                Ok(Leaving::Coming(tensor.start_read(&self.options)?))
+            }
+            value => Ok(Leaving::There(value)),
+        }
+    }
+
+    /// The outputs, when all have come.
+    fn left(&mut self, until: Option<Instant>) -> Result<Option<Vec<RunValue>>, Error> {
+        for leaving in &mut self.leaving {
+            if let Leaving::Coming(reading) = leaving {
+                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+                match reading.advance(left.unwrap_or(Duration::MAX))? {
+                    Some(tensor) => *leaving = Leaving::There(tensor.into()),
+                    None => {
+                        self.waits = until.is_none_or(|until| Instant::now() < until);
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        let there = |leaving| match leaving {
+            Leaving::There(value) => Some(value),
+            Leaving::Coming(_) => None,
+        };
+        Ok(Some(std::mem::take(&mut self.leaving).into_iter().filter_map(there).collect()))
+    }
+
+    /// Whether the last slice ended because a GPU is not ready, and nobody may wait for it here:
+    /// the waker of the options ([`RunOptions::waker`]) is told when there is something to do.
+    pub fn waits(&self) -> bool {
+        self.waits
     }
 }
 
@@ -148,9 +212,35 @@ impl Session {
         V: Into<Value>,
     {
         let inputs = inputs.into_iter().map(|(name, value)| (name, RunValue::Host(value.into())));
+        let run = self.start_on_device(inputs, &[], options)?;
+        Ok(Run { on_device: false, ..run })
+    }
+
+    /// Begins a run in slices with tensors that stay on the GPU, as [`Session::run_on_device`].
+    ///
+    /// # Errors
+    /// As for [`Session::start`]; `keep` names no output.
+    pub fn start_on_device<N, V>(
+        self: &Arc<Self>,
+        inputs: impl IntoIterator<Item = (N, V)>,
+        keep: &[&str],
+        options: &RunOptions,
+    ) -> Result<Run, Error>
+    where
+        N: AsRef<str>,
+        V: Into<RunValue>,
+    {
+        let keep = keep.iter().map(|name| self.output_id(name)).collect::<Result<_, _>>()?;
         let given = self.given(inputs)?;
-        let progress = self.executable.begin(given, Vec::new()).map_err(Error::Option)?;
-        Ok(Run { session: self.clone(), options: self.bounded(options), progress: Some(progress) })
+        let progress = self.executable.begin(given, keep).map_err(Error::Option)?;
+        Ok(Run {
+            session: self.clone(),
+            options: self.bounded(options),
+            progress: Some(progress),
+            on_device: true,
+            leaving: Vec::new(),
+            waits: false,
+        })
     }
 
     /// The options with the time at which the run must be over.
@@ -169,6 +259,7 @@ impl Session {
             memory: self.memory,
             limits: &self.limits,
             seed: options.seed,
+            waker: options.waker.as_ref(),
         }
     }
 

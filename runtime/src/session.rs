@@ -4,30 +4,32 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rinfer_graph::backend::{Backend, Backends, Memory};
+use rinfer_graph::backend::Memory;
 use rinfer_graph::onnx::Port;
 use rinfer_graph::ops::CustomOp;
-use rinfer_graph::{Dim, Fact, Graph, Kind, Limits, Reason, Value, cost, invalid};
+use rinfer_graph::{Dim, Fact, Graph, Limits, Reason, Value, cost, invalid};
 
 use crate::error::{Error, guarded};
 use crate::executable::Executable;
 use crate::mmap::Mapping;
 use crate::model::{LoadOptions, Model};
 use crate::options::{Device, Precision};
+use crate::places::{Opened, Places, Seated};
 
 /// What is settled before a model is loaded.
 pub struct SessionBuilder {
     load: LoadOptions,
-    threads: usize,
-    nested: bool,
-    isa: Option<String>,
-    reproducible: bool,
+    pub(crate) threads: usize,
+    pub(crate) nested: bool,
+    pub(crate) isa: Option<String>,
+    pub(crate) reproducible: bool,
     optimize: bool,
     outputs: Option<Vec<String>>,
     progress: Box<dyn Fn(usize) + Sync + Send>,
-    device: Device,
-    tuning: Option<String>,
-    precision: Precision,
+    pub(crate) device: Device,
+    pub(crate) opened: Option<Opened>,
+    pub(crate) tuning: Option<String>,
+    pub(crate) precision: Precision,
 }
 
 impl Default for SessionBuilder {
@@ -42,6 +44,7 @@ impl Default for SessionBuilder {
             outputs: None,
             progress: Box::new(|_| {}),
             device: Device::Cpu,
+            opened: None,
             tuning: None,
             precision: Precision::F32,
         }
@@ -228,7 +231,7 @@ impl SessionBuilder {
         if let Some(names) = &self.outputs {
             pick_outputs(&mut inner.graph, &mut inner.outputs, names)?;
         }
-        let (backends, isa) = self.backends()?;
+        let Places { backends, isa, seat } = self.places()?;
         if self.optimize {
             optimize(&mut inner.graph, isa, &limits)?;
         }
@@ -255,77 +258,9 @@ impl SessionBuilder {
             defaults,
             limits,
             isa: isa.name(),
+            seat,
         })
     }
-
-    fn backends(&self) -> Result<(Backends, rinfer_cpu::simd::Isa), Error> {
-        use rinfer_cpu::{CpuBackend, simd::Isa};
-        let isa = match &self.isa {
-            Some(name) if self.reproducible && name != "scalar" => {
-                return Err(Error::Option(invalid!(
-                    "{name} has bits of its own: not reproducible"
-                )));
-            }
-            _ if self.reproducible => Isa::named("scalar"),
-            Some(name) => Isa::named(name),
-            None => Isa::from_env(),
-        };
-        let isa = isa.map_err(|text| Error::Option(invalid!("{text}")))?;
-        let cpu = || match self.nested {
-            true => Ok(CpuBackend::nested(isa)),
-            false => CpuBackend::new(isa, self.threads).map_err(Error::Option),
-        };
-        let half = self.precision == Precision::F16;
-        let tuning = self.tuning.as_deref();
-        let gpu = |which| gpu(which, tuning, isa, half);
-        let mut backends: Backends = Vec::new();
-        match &self.device {
-            Device::Cpu if half => {
-                let text = "floats are kept in 16 bits on GPUs only (Device::Gpu)";
-                return Err(Error::Option(invalid!("{text}")));
-            }
-            Device::Cpu => backends.push(Arc::new(cpu()?)),
-            Device::Gpu(which) => {
-                backends.push(gpu(which.as_deref()).map_err(Error::Option)?);
-            }
-            Device::GpuOrCpu(which) => {
-                match gpu(which.as_deref()) {
-                    Ok(gpu) => backends.push(gpu),
-                    Err(reason) if reason.kind == Kind::Device && which.is_none() => {}
-                    Err(reason) => return Err(Error::Option(reason)),
-                }
-                backends.push(Arc::new(cpu()?));
-            }
-        }
-        Ok((backends, isa))
-    }
-}
-
-/// The GPU backend; shapes are computed by the CPU's kernels.
-#[cfg(feature = "wgpu")]
-fn gpu(
-    which: Option<&str>,
-    tuning: Option<&str>,
-    isa: rinfer_cpu::simd::Isa,
-    half: bool,
-) -> Result<Arc<dyn Backend>, Reason> {
-    use rinfer_graph::backend::RunCx;
-    use rinfer_wgpu::{Gpu, GpuBackend};
-    let host = Arc::new(move |node: &_, inputs: &[Option<Value>], cx: &RunCx<'_>| {
-        rinfer_cpu::eval::run_node(isa, node, inputs, usize::MAX, cx)
-    });
-    let tuning = tuning.map(str::parse).transpose()?;
-    Ok(Arc::new(GpuBackend::new(Gpu::open_tuned(which, tuning)?, host).half(half)))
-}
-
-#[cfg(not(feature = "wgpu"))]
-fn gpu(
-    _: Option<&str>,
-    _: Option<&str>,
-    _: rinfer_cpu::simd::Isa,
-    _: bool,
-) -> Result<Arc<dyn Backend>, Reason> {
-    Err(Reason::new(Kind::Device, "this build has no GPU backend (feature wgpu)"))
 }
 
 /// Lets go of the pages of mapped weights once enough of them were packed, so that the file and
@@ -443,6 +378,7 @@ pub struct Session {
     pub(crate) memory: usize,
     pub(crate) mappings: Vec<Mapping>,
     isa: &'static str,
+    pub(crate) seat: Option<Seated>,
 }
 
 impl Session {

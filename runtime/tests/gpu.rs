@@ -2,6 +2,9 @@
 //!
 //! Without an adapter nothing runs, and that is said.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use rinfer::{DType, Device, Error, Profiler, RunOptions, RunValue, Session, Tensor, Value};
 
 /// Models of `tests/models`, and how far results may be off, relative to the largest.
@@ -167,6 +170,55 @@ fn decode() -> Result<String, String> {
     Ok(format!("six steps, {brought} bytes read back, {:?}", kept))
 }
 
+/// Slices make what a whole run makes, and nobody waits for the GPU longer than a slice; tensors
+/// that stay there stay in slices too.
+fn slices(name: &str) -> Result<String, String> {
+    let text = |e: Error| e.to_string();
+    let session = Arc::new(session(name, Device::Gpu(None)).map_err(text)?);
+    let given = inputs(&session);
+    let whole = session.run(given.clone()).map_err(text)?;
+    let mut run = session.start(given.clone(), &RunOptions::new()).map_err(text)?;
+    let (mut count, mut longest) = (1, Duration::ZERO);
+    let made = loop {
+        let began = Instant::now();
+        let made = run.advance(Duration::from_millis(1)).map_err(text)?;
+        longest = longest.max(began.elapsed());
+        match made {
+            Some(made) => break made,
+            None => count += 1,
+        }
+    };
+    if made != whole || count < 2 {
+        return Err(format!("{count} slices, the same: {}", made == whole));
+    }
+    // A run that is given up leaves nothing behind that others would see.
+    for _ in 0..3 {
+        let mut run = session.start(given.clone(), &RunOptions::new()).map_err(text)?;
+        run.advance(Duration::ZERO).map_err(text)?;
+    }
+    let names: Vec<String> = session.outputs().iter().map(|port| port.name.clone()).collect();
+    let keep: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut run = session.start_on_device(given, &keep, &RunOptions::new()).map_err(text)?;
+    let made = loop {
+        if let Some(made) = run.advance_on_device(Duration::from_millis(1)).map_err(text)? {
+            break made;
+        }
+    };
+    for (value, whole) in made.iter().zip(&whole) {
+        let tensor = value.as_device().ok_or("an output is on the host")?;
+        let mut read = tensor.start_read(&RunOptions::new()).map_err(text)?;
+        let tensor = loop {
+            if let Some(tensor) = read.advance(Duration::ZERO).map_err(text)? {
+                break tensor;
+            }
+        };
+        if Value::from(tensor) != *whole {
+            return Err("what stayed on the GPU is something else".to_string());
+        }
+    }
+    Ok(format!("{count} slices of 1 ms, the longest took {longest:?}"))
+}
+
 fn main() {
     if rinfer::adapters().is_empty() {
         println!("{} models skipped: no adapter was found", MODELS.len());
@@ -182,7 +234,11 @@ fn main() {
             }
         }
     }
-    let others = [("mnist, profiled", profile("mnist")), ("a cache on the GPU", decode())];
+    let others = [
+        ("mnist, profiled", profile("mnist")),
+        ("a cache on the GPU", decode()),
+        ("ultraface-rfb-320, in slices", slices("ultraface-rfb-320")),
+    ];
     for (name, result) in others {
         failed += result.is_err() as usize;
         let result = result.unwrap_or_else(|e| format!("FAILED: {e}"));

@@ -103,6 +103,29 @@ fn a_lost_device_is_an_error_soon_and_the_next_session_runs() {
 }
 
 #[test]
+fn a_session_moves_to_a_device_that_is_opened_anew() {
+    if !has_gpu() {
+        return;
+    }
+    // A device of its own, by a part of its name: other tests lose the first.
+    let name = rinfer::adapters()[0].name.to_lowercase();
+    let which: String = name.chars().take(4).collect();
+    let open = || Gpu::open(Some(&which)).unwrap();
+    let session = Session::builder().device(Device::Gpu(None)).on_gpu(open()).load_text(MODEL);
+    let session = session.unwrap();
+    let expected = session.run([("x", input())]).unwrap();
+    for _ in 0..3 {
+        open().destroy();
+        let lost = session.gpu().unwrap();
+        assert!(lost.is_lost());
+        assert_eq!(session.run([("x", input())]).unwrap_err().kind(), Kind::Device);
+        session.move_to(open());
+        assert_eq!(session.run([("x", input())]).unwrap(), expected);
+        assert!(!session.gpu().unwrap().is_lost());
+    }
+}
+
+#[test]
 fn a_tensor_on_a_lost_device_is_an_error() {
     // A device of its own: other tests lose the first.
     if !has_gpu() {

@@ -2,6 +2,8 @@
 
 use wgpu::{Backends, Features, Instance, InstanceDescriptor, InstanceFlags};
 
+use crate::wait::block_on;
+
 /// A GPU, or a program that stands for one, under one graphics interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdapterInfo {
@@ -9,7 +11,7 @@ pub struct AdapterInfo {
     pub name: String,
     /// The driver and its version.
     pub driver: String,
-    /// The interface it is reached by: `vulkan`, `metal`, `dx12`.
+    /// The interface it is reached by: `vulkan`, `metal`, `dx12`, `webgpu`.
     pub backend: String,
     /// `discrete`, `integrated`, `virtual`, `cpu` (a software driver) or `other`.
     pub kind: &'static str,
@@ -39,20 +41,21 @@ pub struct AdapterInfo {
     pub cooperative_matrix: Vec<String>,
 }
 
-/// The machine's adapters, those that are no software first. Empty if no driver is installed.
+/// The machine's adapters, those that are no software first. Empty if no driver is installed, and in
+/// a page, which has to wait for them.
 pub fn adapters() -> Vec<AdapterInfo> {
-    enumerate().iter().map(describe).collect()
+    block_on(enumerate()).unwrap_or_default().iter().map(describe).collect()
 }
 
 /// The adapters themselves, in the order in which [`adapters`] shows them.
-pub(crate) fn enumerate() -> Vec<wgpu::Adapter> {
+pub(crate) async fn enumerate() -> Vec<wgpu::Adapter> {
     let instance = Instance::new(InstanceDescriptor {
         backends: Backends::PRIMARY,
         // Neither validation layers nor debug labels: they write to stderr where they are missing.
         flags: InstanceFlags::empty(),
         ..InstanceDescriptor::new_without_display_handle()
     });
-    let mut all = pollster::block_on(instance.enumerate_adapters(Backends::PRIMARY));
+    let mut all = instance.enumerate_adapters(Backends::PRIMARY).await;
     all.sort_by_key(|adapter| rank(adapter.get_info().device_type));
     all
 }
@@ -71,7 +74,8 @@ pub(crate) fn describe(adapter: &wgpu::Adapter) -> AdapterInfo {
         .collect();
     tiles.dedup();
     AdapterInfo {
-        name: info.name,
+        // Browsers do not always tell.
+        name: if info.name.is_empty() { "WebGPU".to_string() } else { info.name },
         driver: [info.driver, info.driver_info].join(" ").trim().to_string(),
         backend: info.backend.to_str().to_string(),
         kind: kind(info.device_type),

@@ -3,13 +3,14 @@
 //! Each node is a pass of its own then, since any GPU with timestamps can write them where a pass
 //! begins and ends. A run that nobody profiles has one pass for all.
 
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rinfer_graph::{Kind, Reason};
+use rinfer_graph::Reason;
+use web_time::Instant;
 use wgpu::{BufferUsages, Features};
 
-use crate::device::Gpu;
+use crate::device::{Buffer, Gpu};
+use crate::readback::Readback;
 
 /// Passes that one clock can time: what every query set has room for.
 pub(crate) const PASSES: usize = 2048;
@@ -17,8 +18,8 @@ pub(crate) const PASSES: usize = 2048;
 /// The timestamps of one submission.
 pub(crate) struct Clock {
     queries: wgpu::QuerySet,
-    resolved: wgpu::Buffer,
-    staging: wgpu::Buffer,
+    resolved: Buffer,
+    staging: Buffer,
     passes: usize,
 }
 
@@ -62,29 +63,28 @@ impl Clock {
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, 8 * u64::from(count));
     }
 
-    /// The spans of the passes, once the submission is done.
-    pub fn read(&self, gpu: &Gpu) -> Result<Vec<Span>, Reason> {
-        let lost = || Reason::new(Kind::Device, "the GPU gives no timestamps");
-        let (sender, receiver) = mpsc::channel();
-        let all = 0..16 * self.passes as u64;
-        gpu.scoped("timestamps", || {
-            self.staging.map_async(wgpu::MapMode::Read, all.clone(), move |result| {
-                // The receiver waits, unless the run was given up.
-                let _ = sender.send(result);
-            });
-            let timeout = Some(Duration::from_secs(1));
-            gpu.device.poll(wgpu::PollType::Wait { submission_index: None, timeout })
-        })?
-        .map_err(|_| lost())?;
-        receiver.try_recv().map_err(|_| lost())?.map_err(|_| lost())?;
-        let view = self.staging.get_mapped_range(all).map_err(|_| lost())?;
-        let tick = |bytes: &[u8]| {
-            let mut word = [0; 8];
-            word.copy_from_slice(bytes);
-            u64::from_le_bytes(word)
-        };
-        Ok(view.chunks_exact(16).map(|two| (tick(&two[..8]), tick(&two[8..]))).collect())
+    /// Begins to read the timestamps, which submission `index` writes.
+    pub fn reading(
+        self,
+        gpu: &Gpu,
+        index: wgpu::SubmissionIndex,
+    ) -> Result<(Clock, Readback), Reason> {
+        let all = 16 * self.passes as u64;
+        let readback = Readback::new(gpu, &self.staging, all, index)?;
+        Ok((self, readback))
     }
+}
+
+/// The spans of the passes, once they are there.
+pub(crate) fn spans(readback: &Readback) -> Result<Vec<Span>, Reason> {
+    let tick = |bytes: &[u8]| {
+        let mut word = [0; 8];
+        word.copy_from_slice(bytes);
+        u64::from_le_bytes(word)
+    };
+    readback.read(|bytes| {
+        bytes.chunks_exact(16).map(|two| (tick(&two[..8]), tick(&two[8..]))).collect()
+    })
 }
 
 /// Puts spans on the host's clock: the first begins when its submission was handed over, or as

@@ -1,14 +1,17 @@
 //! A GPU that is open: its device, its queue, and the kernels compiled for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rinfer_graph::{Kind, Reason};
-use wgpu::{BufferUsages, ErrorFilter, Features};
+use wgpu::{BufferUsages, Features};
 
 use crate::adapter::{AdapterInfo, describe, enumerate};
+use crate::scope::Late;
 use crate::tune::Tuning;
+use crate::wait::{MAY_WAIT, block_on};
 
 /// An open GPU. Sessions that run on the same one share it.
 pub struct Gpu {
@@ -20,7 +23,36 @@ pub struct Gpu {
     layouts: Mutex<HashMap<Vec<bool>, Arc<Layout>>>,
     lost: Arc<Mutex<Option<String>>>,
     /// Buffers of tensors that nobody needs any more.
-    pub(crate) spare: Mutex<Vec<wgpu::Buffer>>,
+    pub(crate) spare: Mutex<Vec<Arc<Buffer>>>,
+    /// Calls that the device has not spoken about yet.
+    late: Mutex<Vec<Late>>,
+}
+
+/// A buffer whose memory goes back to the GPU as soon as nobody has it and what was submitted is
+/// done: a page's own collector would let it go some day.
+pub(crate) struct Buffer(wgpu::Buffer);
+
+impl Deref for Buffer {
+    type Target = wgpu::Buffer;
+
+    fn deref(&self) -> &wgpu::Buffer {
+        &self.0
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.0.destroy();
+    }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // Natively it goes with its last handle.
+        if !MAY_WAIT {
+            self.device.destroy();
+        }
+    }
 }
 
 /// How the buffers of a kernel are bound.
@@ -71,7 +103,8 @@ impl Gpu {
     /// name; without, the first. What is open already, and not lost, is shared.
     ///
     /// # Errors
-    /// There is no such adapter, or its driver refuses.
+    /// There is no such adapter, or its driver refuses. In a page: it is not open yet
+    /// ([`Gpu::request`]).
     pub fn open(which: Option<&str>) -> Result<Arc<Gpu>, Reason> {
         Gpu::open_tuned(which, None)
     }
@@ -81,25 +114,45 @@ impl Gpu {
     /// # Errors
     /// As for [`Gpu::open`].
     pub fn open_tuned(which: Option<&str>, tuning: Option<Tuning>) -> Result<Arc<Gpu>, Reason> {
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(_, gpu)| gpu.strong_count() > 0);
+        match find(&(which.map(str::to_string), tuning)) {
+            Some(gpu) => Ok(gpu),
+            None => block_on(Gpu::request_tuned(which, tuning))?,
+        }
+    }
+
+    /// As [`Gpu::open`], where nobody may wait: in a page.
+    ///
+    /// # Errors
+    /// There is no such adapter, or it gives no device.
+    pub async fn request(which: Option<&str>) -> Result<Arc<Gpu>, Reason> {
+        Gpu::request_tuned(which, None).await
+    }
+
+    async fn request_tuned(
+        which: Option<&str>,
+        tuning: Option<Tuning>,
+    ) -> Result<Arc<Gpu>, Reason> {
         let key: Key = (which.map(str::to_string), tuning);
-        let same = |(name, gpu): &(Key, Weak<Gpu>)| {
-            gpu.upgrade().filter(|gpu| *name == key && gpu.check().is_ok())
-        };
-        if let Some(gpu) = open.iter().find_map(same) {
+        if let Some(gpu) = find(&key) {
             return Ok(gpu);
         }
-        let gpu = Gpu::new(which, tuning)?;
+        let gpu = Gpu::new(which, tuning).await?;
+        // Somebody else may have opened it meanwhile.
+        if let Some(other) = find(&key) {
+            return Ok(other);
+        }
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(_, gpu)| gpu.strong_count() > 0);
         open.push((key, Arc::downgrade(&gpu)));
         Ok(gpu)
     }
 
-    fn new(which: Option<&str>, tuning: Option<Tuning>) -> Result<Arc<Gpu>, Reason> {
-        let adapter = pick(enumerate(), which)?;
+    async fn new(which: Option<&str>, tuning: Option<Tuning>) -> Result<Arc<Gpu>, Reason> {
+        let adapter = pick(enumerate().await, which)?;
         let info = describe(&adapter);
         let limits = adapter.limits();
         let (device, queue) = request(&adapter, &limits)
+            .await
             .map_err(|e| gone(format!("the adapter {} gives no device: {e}", info.name)))?;
         let lost = Arc::new(Mutex::new(None));
         let seen = lost.clone();
@@ -120,8 +173,8 @@ impl Gpu {
             tuning: tuning.unwrap_or(Tuning::usual(info.kind != "cpu")),
             subgroups: info.subgroups,
         };
-        let (pipelines, layouts, spare) = Default::default();
-        Ok(Arc::new(Gpu { device, queue, traits, info, pipelines, layouts, lost, spare }))
+        let (pipelines, layouts, spare, late) = Default::default();
+        Ok(Arc::new(Gpu { device, queue, traits, info, pipelines, layouts, lost, spare, late }))
     }
 
     /// The adapter that was opened.
@@ -134,11 +187,21 @@ impl Gpu {
         self.device.features().contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
     }
 
+    /// Gives back memory of tensors that nobody has any more, which is kept for later ones.
+    pub fn trim(&self) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Gives the device up: whatever runs on it from now on is an error.
     pub fn destroy(&self) {
         self.device.destroy();
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         lost.get_or_insert_with(|| "it was destroyed".to_string());
+    }
+
+    /// Whether the device is lost: nothing runs on it any more.
+    pub fn is_lost(&self) -> bool {
+        self.check().is_err()
     }
 
     /// `Err` if the device is lost.
@@ -149,27 +212,12 @@ impl Gpu {
         }
     }
 
-    /// Runs `f` and hands on what the device says about it.
-    pub(crate) fn scoped<T>(&self, what: &str, f: impl FnOnce() -> T) -> Result<T, Reason> {
-        self.check()?;
-        let filters = [ErrorFilter::OutOfMemory, ErrorFilter::Validation, ErrorFilter::Internal];
-        let scopes = filters.map(|filter| self.device.push_error_scope(filter));
-        let made = f();
-        let mut error = None;
-        for scope in scopes.into_iter().rev() {
-            error = error.or(pollster::block_on(scope.pop()));
-        }
-        match error {
-            None => self.check().map(|()| made),
-            Some(wgpu::Error::OutOfMemory { .. }) => {
-                Err(Reason::new(Kind::Limit, format!("the GPU has no memory for {what}")))
-            }
-            Some(e) => self.check().and(Err(gone(format!("{what}: {e}")))),
-        }
+    pub(crate) fn late(&self) -> MutexGuard<'_, Vec<Late>> {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A buffer of at least this many bytes.
-    pub(crate) fn buffer(&self, bytes: usize, usage: BufferUsages) -> Result<wgpu::Buffer, Reason> {
+    pub(crate) fn buffer(&self, bytes: usize, usage: BufferUsages) -> Result<Buffer, Reason> {
         let size = padded(bytes) as u64;
         let most = self.device.limits().max_buffer_size;
         if size > most {
@@ -177,17 +225,17 @@ impl Gpu {
             return Err(Reason::new(Kind::Limit, text));
         }
         self.scoped(&format!("{bytes} bytes"), || {
-            self.device.create_buffer(&wgpu::BufferDescriptor {
+            Buffer(self.device.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
                 size,
                 usage,
                 mapped_at_creation: false,
-            })
+            }))
         })
     }
 
     /// A buffer with this content, for kernels to read.
-    pub(crate) fn upload(&self, bytes: &[u8], usage: BufferUsages) -> Result<wgpu::Buffer, Reason> {
+    pub(crate) fn upload(&self, bytes: &[u8], usage: BufferUsages) -> Result<Buffer, Reason> {
         let buffer = self.buffer(bytes.len(), usage | BufferUsages::COPY_DST)?;
         self.write(&buffer, bytes)?;
         Ok(buffer)
@@ -289,9 +337,18 @@ impl Gpu {
     }
 }
 
+/// The one that is open under this name, and not lost.
+fn find(key: &Key) -> Option<Arc<Gpu>> {
+    let open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    open.iter().filter(|(name, _)| name == key).find_map(|(_, gpu)| {
+        let gpu = gpu.upgrade()?;
+        gpu.check().is_ok().then_some(gpu)
+    })
+}
+
 /// A device with the features that kernels use, as far as the adapter has them; without matrix
 /// units if it will not give those.
-fn request(
+async fn request(
     adapter: &wgpu::Adapter,
     limits: &wgpu::Limits,
 ) -> Result<(wgpu::Device, wgpu::Queue), wgpu::RequestDeviceError> {
@@ -299,36 +356,40 @@ fn request(
     let wanted = adapter.features() & wanted;
     let matrix = adapter.features() & Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
     let ask = |features: Features, experimental| {
-        pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        adapter.request_device(&wgpu::DeviceDescriptor {
             label: None,
             required_features: features,
             required_limits: limits.clone(),
             experimental_features: experimental,
             ..Default::default()
-        }))
+        })
     };
-    let plain = || ask(wanted, wgpu::ExperimentalFeatures::disabled());
-    if matrix.is_empty() {
-        return plain();
+    if !matrix.is_empty()
+        && let Ok(made) = ask(wanted | matrix, crate::fence::experimental()).await
+    {
+        return Ok(made);
     }
-    ask(wanted | matrix, crate::fence::experimental()).or_else(|_| plain())
+    ask(wanted, wgpu::ExperimentalFeatures::disabled()).await
 }
 
 /// A reason of kind `Device`.
-fn gone(text: String) -> Reason {
+pub(crate) fn gone(text: String) -> Reason {
     Reason::new(Kind::Device, text)
 }
 
 /// Bytes as buffers have them: whole words, and some.
 pub(crate) fn padded(bytes: usize) -> usize {
-    bytes.next_multiple_of(16).max(16)
+    bytes.checked_next_multiple_of(16).unwrap_or(usize::MAX / 16 * 16).max(16)
 }
 
 /// The adapter with this number, or this text in its name.
 fn pick(mut all: Vec<wgpu::Adapter>, which: Option<&str>) -> Result<wgpu::Adapter, Reason> {
     let names: Vec<String> = all.iter().map(|a| a.get_info().name).collect();
     if all.is_empty() {
-        let text = "no GPU adapter was found: no Vulkan, Metal or DirectX 12 driver is installed";
+        let text = match MAY_WAIT {
+            true => "no GPU adapter was found: no Vulkan, Metal or DirectX 12 driver is installed",
+            false => "no GPU adapter was found: this browser gives none",
+        };
         return Err(Reason::new(Kind::Device, text));
     }
     let Some(which) = which else { return Ok(all.swap_remove(0)) };

@@ -17,15 +17,23 @@ mod nodes;
 mod ops;
 mod plan;
 mod program;
+mod readback;
+mod ready;
 mod resident;
 mod run;
+mod scope;
+mod seat;
 mod shader;
 mod site;
+mod slots;
+mod tell;
 mod tune;
+mod wait;
 
 pub use adapter::{AdapterInfo, adapters};
 pub use device::Gpu;
 pub use program::{GpuBackend, Host};
+pub use seat::Seat;
 pub use tune::{Product, Trial, Tuning, tune};
 
 use rinfer_graph::{Fact, Facts, Node, Reason};

@@ -1,15 +1,12 @@
-//! The nodes of a program, their values renumbered, and its weights on the GPU.
+//! The nodes of a program, their values renumbered.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rinfer_graph::backend::{NodeError, Region};
 use rinfer_graph::{DType, Fact, Node, NodeId, Reason, Tensor, Type, Value, ValueId, invalid};
 use smallvec::SmallVec;
-use wgpu::BufferUsages;
 
-use crate::device::Gpu;
-use crate::half::{Values, halves, kept};
+use crate::half::{Values, halves};
 use crate::site::{Site, sites};
 
 /// The number of a value inside a program.
@@ -30,7 +27,6 @@ pub(crate) struct Nodes {
     pub inputs: Vec<Local>,
     pub outputs: Vec<Local>,
     constants: HashMap<Local, (Fact, Value)>,
-    weights: Mutex<HashMap<Local, Arc<wgpu::Buffer>>>,
     /// One past the last node that reads each value; `usize::MAX` for the program's outputs.
     read_until: Vec<usize>,
     /// Values that are floats of 32 bits, and kept in 16 bits on the GPU.
@@ -91,8 +87,7 @@ impl Nodes {
                 sizes: &|l| Some(g.fact(ids[l]).shape()?.iter().map(|d| d.size()).collect()),
             }),
         };
-        let weights = Mutex::default();
-        Ok(Nodes { entries, inputs, outputs, constants, weights, read_until, halves })
+        Ok(Nodes { entries, inputs, outputs, constants, read_until, halves })
     }
 
     /// Whether a value is kept in 16 bits though it is of 32.
@@ -126,20 +121,6 @@ impl Nodes {
     /// What is known of the constants.
     pub fn constant_facts(&self) -> impl Iterator<Item = (Local, &Fact)> {
         self.constants.iter().map(|(&l, (fact, _))| (l, fact))
-    }
-
-    /// A constant on the GPU, uploaded when it is first needed.
-    pub fn weight(&self, gpu: &Gpu, l: Local) -> Result<Arc<wgpu::Buffer>, Reason> {
-        let lock = || self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = lock().get(&l) {
-            return Ok(found.clone());
-        }
-        let value = self.constant(l).ok_or_else(|| invalid!("a weight that is none"))?;
-        let buffer = gpu.upload(
-            &kept(value.as_tensor()?, self.halves[l]),
-            BufferUsages::STORAGE | BufferUsages::COPY_SRC,
-        )?;
-        Ok(lock().entry(l).or_insert(Arc::new(buffer)).clone())
     }
 
     /// Bytes of the constants.

@@ -11,6 +11,7 @@ use rinfer_graph::shape::Sizes;
 use rinfer_graph::tensor::size_in_bytes;
 use rinfer_graph::{DType, Fact, Facts, Kind, Reason, Type, Value, invalid, unsupported};
 use smallvec::SmallVec;
+use web_time::Instant;
 
 use crate::device::{Traits, padded};
 use crate::half::kept;
@@ -20,6 +21,7 @@ use crate::ops;
 use crate::program::Host;
 use crate::shader::{Bind, Launch};
 use crate::site::{Site, content_inputs};
+use crate::slots::Slots;
 
 /// A buffer that a kernel sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +104,13 @@ pub(crate) struct Plan {
     pub relied: Vec<(Local, Value)>,
 }
 
+impl Plan {
+    /// Bytes of all slots.
+    pub fn bytes(&self) -> usize {
+        self.slots.iter().fold(0, |sum: usize, &bytes| sum.saturating_add(bytes))
+    }
+}
+
 /// Bytes of a constant that a plan may compute ahead.
 const FIXED_VALUE: usize = 1 << 20;
 /// Elements of a value whose content may become part of a plan's key.
@@ -122,21 +131,22 @@ pub(crate) struct Planner<'a> {
     plan: Plan,
 }
 
-impl<'a> Planner<'a> {
+/// A plan that is being made.
+pub(crate) struct Draft {
+    facts: Vec<Option<Fact>>,
+    made: Vec<bool>,
+    on_host: Vec<bool>,
+    on_gpu: Vec<Option<Source>>,
+    slots: Slots,
+    plan: Plan,
+}
+
+impl Draft {
     /// `facts` are those of the values that exist before node `start` runs.
-    pub fn new(
-        nodes: &'a Nodes,
-        traits: &'a Traits,
-        host: &'a Host,
-        start: usize,
-        facts: Vec<Option<Fact>>,
-    ) -> Planner<'a> {
+    pub fn new(nodes: &Nodes, start: usize, facts: Vec<Option<Fact>>) -> Draft {
         let n = facts.len();
         let on_gpu = (0..n).map(|l| nodes.constant(l).map(|_| Source::Weight(l))).collect();
-        Planner {
-            nodes,
-            traits,
-            host,
+        Draft {
             made: vec![false; n],
             on_host: facts.iter().map(Option::is_some).collect(),
             on_gpu,
@@ -145,10 +155,22 @@ impl<'a> Planner<'a> {
             plan: Plan { end: start, ..Plan::default() },
         }
     }
+}
 
-    /// Plans as many nodes as shapes are known for. `content` gives a value's content if it
-    /// exists.
-    pub fn run(mut self, content: &dyn Fn(Local) -> Option<Value>) -> Result<Plan, NodeError> {
+impl<'a> Planner<'a> {
+    /// Goes on with a draft.
+    pub fn new(nodes: &'a Nodes, traits: &'a Traits, host: &'a Host, draft: Draft) -> Planner<'a> {
+        let Draft { facts, made, on_host, on_gpu, slots, plan } = draft;
+        Planner { nodes, traits, host, facts, made, on_host, on_gpu, slots, plan }
+    }
+
+    /// Plans as many nodes as shapes are known for, or until `until` has passed, which leaves a
+    /// draft. `content` gives a value's content if it exists.
+    pub fn run(
+        mut self,
+        content: &dyn Fn(Local) -> Option<Value>,
+        until: Option<Instant>,
+    ) -> Result<Result<Plan, Draft>, NodeError> {
         while self.plan.end < self.nodes.entries.len() {
             let node = self.plan.end;
             let id = self.nodes.entries[node].id;
@@ -168,9 +190,13 @@ impl<'a> Planner<'a> {
             if !known {
                 break;
             }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                let Planner { facts, made, on_host, on_gpu, slots, plan, .. } = self;
+                return Ok(Err(Draft { facts, made, on_host, on_gpu, slots, plan }));
+            }
         }
         self.finish()?;
-        Ok(self.plan)
+        Ok(Ok(self.plan))
     }
 
     fn inputs(&self, node: usize) -> SmallVec<[Option<&Fact>; 4]> {
@@ -283,6 +309,7 @@ impl<'a> Planner<'a> {
             let op = entry.node.op.name();
             return Err(unsupported!("{op} on the GPU, whose shape its inputs' content decides"));
         } else {
+            step.facts.iter().try_for_each(check_size)?;
             self.on_gpu(node, &mut step)?;
         }
         for (&l, fact) in entry.outputs.iter().zip(&step.facts) {
@@ -529,70 +556,16 @@ pub(crate) fn is_planned(outputs: &Facts) -> bool {
     outputs.iter().all(|fact| fact.ty.dtype().is_none() || fact.sizes().is_some())
 }
 
+/// `Err` if a tensor has more bytes than this machine, or a buffer, can count.
+fn check_size(fact: &Fact) -> Result<(), Reason> {
+    let (Type::Tensor(dtype), Some(sizes)) = (&fact.ty, fact.sizes()) else { return Ok(()) };
+    size_in_bytes(*dtype, &sizes).map(drop)
+}
+
 /// Bytes of a tensor of known shape.
 pub(crate) fn bytes_of(fact: &Fact) -> Option<usize> {
     match &fact.ty {
         Type::Tensor(dtype) => size_in_bytes(*dtype, &fact.sizes()?).ok(),
         _ => None,
-    }
-}
-
-/// Which slots hold living values.
-#[derive(Default)]
-struct Slots {
-    sizes: Vec<usize>,
-    users: Vec<usize>,
-    idle: Vec<usize>,
-    unshared: usize,
-}
-
-impl Slots {
-    /// A slot that nothing used before.
-    fn fresh(&mut self, bytes: usize) -> usize {
-        self.unshared += bytes;
-        self.sizes.push(bytes);
-        self.users.push(1);
-        self.sizes.len() - 1
-    }
-
-    /// The smallest idle slot that is large enough, or else the largest, grown, or a new one.
-    fn take(&mut self, bytes: usize) -> usize {
-        let fits = |&&slot: &&usize| self.sizes[slot] >= bytes;
-        let best = self.idle.iter().filter(fits).min_by_key(|&&slot| self.sizes[slot]);
-        let best = best.or_else(|| self.idle.iter().max_by_key(|&&slot| self.sizes[slot])).copied();
-        let Some(slot) = best else { return self.fresh(bytes) };
-        self.unshared += bytes;
-        self.idle.retain(|&s| s != slot);
-        self.sizes[slot] = self.sizes[slot].max(bytes);
-        self.users[slot] = 1;
-        slot
-    }
-
-    fn share(&mut self, slot: usize) {
-        self.users[slot] += 1;
-    }
-
-    fn leave(&mut self, slot: usize) {
-        self.users[slot] -= 1;
-        if self.users[slot] == 0 {
-            self.idle.push(slot);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_is_used_again_when_all_views_of_it_are_dead() {
-        let mut slots = Slots::default();
-        let a = slots.take(100);
-        slots.share(a);
-        slots.leave(a);
-        assert_ne!(slots.take(50), a);
-        slots.leave(a);
-        assert_eq!(slots.take(60), a);
-        assert_eq!(slots.sizes, [100, 50]);
     }
 }

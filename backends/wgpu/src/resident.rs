@@ -1,15 +1,18 @@
 //! Tensors that stay in the GPU's memory between runs.
 
 use std::any::Any;
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, PoisonError};
 
-use rinfer_graph::backend::{OnDevice, RunCx};
+use rinfer_graph::backend::{OnDevice, Reading, RunCx};
 use rinfer_graph::shape::Sizes;
 use rinfer_graph::tensor::size_in_bytes;
-use rinfer_graph::{DType, Kind, Reason, Tensor};
+use rinfer_graph::{DType, Reason, Tensor, invalid};
+use web_time::Instant;
 use wgpu::BufferUsages;
 
-use crate::device::{Gpu, padded};
+use crate::device::{Buffer, Gpu, padded};
+use crate::readback::Readback;
+use crate::scope::Late;
 
 /// A tensor in a buffer of its own; views of one content share that.
 pub(crate) struct Resident {
@@ -21,7 +24,7 @@ pub(crate) struct Resident {
 /// A buffer that goes back to its GPU when nobody needs its content.
 struct Memory {
     gpu: Arc<Gpu>,
-    buffer: wgpu::Buffer,
+    buffer: Arc<Buffer>,
 }
 
 /// Buffers kept for later tensors, and their bytes in all, at most.
@@ -41,7 +44,7 @@ impl Resident {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         let buffer = match kept {
             Some(buffer) => buffer,
-            None => gpu.buffer(bytes, usage)?,
+            None => Arc::new(gpu.buffer(bytes, usage)?),
         };
         let memory = Arc::new(Memory { gpu: gpu.clone(), buffer });
         Ok(Resident { memory, dtype, sizes: sizes.into() })
@@ -72,7 +75,7 @@ impl Drop for Memory {
     /// What is submitted and reads the buffer runs before whatever is submitted to write it.
     fn drop(&mut self) {
         let mut spare = self.gpu.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let held: u64 = spare.iter().map(wgpu::Buffer::size).sum();
+        let held: u64 = spare.iter().map(|buffer| buffer.size()).sum();
         if spare.len() < SPARE && held + self.buffer.size() <= SPARE_BYTES {
             spare.push(self.buffer.clone());
         }
@@ -88,32 +91,51 @@ impl OnDevice for Resident {
         &self.sizes
     }
 
-    fn read(&self, cx: &RunCx<'_>) -> Result<Tensor, Reason> {
-        let gpu = &*self.memory.gpu;
-        let lost = || Reason::new(Kind::Device, "the GPU gives nothing back");
-        let mut t = Tensor::try_zeros(self.dtype, &self.sizes)?;
-        let n = t.byte_len();
-        let size = padded(n) as u64;
-        let staging = gpu.buffer(n, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
-        let (sender, receiver) = mpsc::channel();
+    fn reading(&self) -> Result<Box<dyn Reading>, Reason> {
+        let gpu = &self.memory.gpu;
+        let tensor = Tensor::try_zeros(self.dtype, &self.sizes)?;
+        let size = padded(tensor.byte_len()) as u64;
+        let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
+        let staging = gpu.buffer(tensor.byte_len(), usage)?;
         let index = gpu.scoped("a readback", || {
             let mut encoder = gpu.device.create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(self.buffer(), 0, &staging, 0, size);
-            let index = gpu.queue.submit([encoder.finish()]);
-            staging.map_async(wgpu::MapMode::Read, 0..size, move |result| {
-                // The receiver waits, unless the wait was given up.
-                let _ = sender.send(result);
-            });
-            index
+            gpu.queue.submit([encoder.finish()])
         })?;
-        gpu.wait(index, &|| cx.check())?;
-        receiver.try_recv().map_err(|_| lost())?.map_err(|_| lost())?;
-        let view = staging.get_mapped_range(0..size).map_err(|_| lost())?;
-        t.as_mut_bytes().copy_from_slice(&view[..n]);
-        Ok(t)
+        let readback = Readback::new(gpu, &staging, size, index)?;
+        let (gpu, late) = (gpu.clone(), gpu.take_late());
+        Ok(Box::new(Coming { gpu, readback, tensor: Some(tensor), late, _staging: staging }))
     }
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// A tensor on its way to the host.
+struct Coming {
+    gpu: Arc<Gpu>,
+    readback: Readback,
+    tensor: Option<Tensor>,
+    late: Vec<Late>,
+    _staging: Buffer,
+}
+
+impl Reading for Coming {
+    fn advance(
+        &mut self,
+        cx: &RunCx<'_>,
+        until: Option<Instant>,
+    ) -> Result<Option<Tensor>, Reason> {
+        let settled = self.gpu.settle(&mut self.late, cx)?;
+        if !self.readback.ready(&self.gpu, cx, until)? || !settled {
+            return Ok(None);
+        }
+        let mut tensor = self.tensor.take().ok_or_else(|| invalid!("the tensor was read"))?;
+        self.readback.read(|bytes| {
+            let to = tensor.as_mut_bytes();
+            to.copy_from_slice(&bytes[..to.len()]);
+        })?;
+        Ok(Some(tensor))
     }
 }

@@ -4,6 +4,7 @@ use half::f16;
 use rinfer_graph::{Reason, unsupported};
 
 use super::{Bench, Meter, Sample, wrong};
+use crate::device::Buffer;
 
 const FLOAT: &str = include_str!("float.wgsl");
 const INT8: &str = include_str!("int8.wgsl");
@@ -54,7 +55,7 @@ fn sample(
 /// Compares a word of every lane.
 fn check(
     meter: &Meter<'_>,
-    y: &wgpu::Buffer,
+    y: &Buffer,
     lanes: usize,
     expected: impl Fn(u32) -> u32,
 ) -> Result<String, Reason> {

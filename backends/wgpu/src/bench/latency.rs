@@ -1,11 +1,11 @@
 //! What it takes to start a kernel, to learn of its end, and to move bytes to the GPU and back.
 
-use std::time::Instant;
-
 use rinfer_graph::Reason;
+use web_time::Instant;
 use wgpu::BufferUsages;
 
 use super::{Bench, Meter, Sample, wrong};
+use crate::device::Buffer;
 
 const COUNT: &str = include_str!("count.wgsl");
 /// Dispatches of one repetition.
@@ -13,14 +13,14 @@ const CHAIN: usize = 256;
 const SUBMITS: usize = 32;
 
 /// A kernel that counts, and where it does.
-fn counter(meter: &Meter<'_>) -> Result<(Bench, wgpu::Buffer), Reason> {
+fn counter(meter: &Meter<'_>) -> Result<(Bench, Buffer), Reason> {
     let y = meter.buffer(4)?;
     meter.gpu.write(&y, &[0; 4])?;
     let bench = meter.bench(COUNT, &[(&y, true)], &[1, 0], 1)?;
     Ok((bench, y))
 }
 
-fn check(meter: &Meter<'_>, y: &wgpu::Buffer, expected: usize) -> Result<String, Reason> {
+fn check(meter: &Meter<'_>, y: &Buffer, expected: usize) -> Result<String, Reason> {
     let found = meter.words(y, 1)?[0] as usize;
     match found == expected {
         true => Ok(format!("a count of {expected} dispatches")),

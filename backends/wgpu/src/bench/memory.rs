@@ -3,6 +3,7 @@
 use rinfer_graph::{Kind, Reason};
 
 use super::{Bench, Meter, Sample, wrong};
+use crate::device::Buffer;
 
 const FILL: &str = include_str!("fill.wgsl");
 const READ: &str = include_str!("read.wgsl");
@@ -24,9 +25,9 @@ fn source(file: &str, width: usize) -> String {
 
 /// Memory with known content, and what reads it.
 struct Field {
-    data: wgpu::Buffer,
+    data: Buffer,
     /// What each lane summed.
-    sums: wgpu::Buffer,
+    sums: Buffer,
     bytes: usize,
     lanes: u32,
     expected: u32,
@@ -62,12 +63,7 @@ impl Field {
         [(self.bytes / 4 / width) as u32, self.lanes]
     }
 
-    fn reader(
-        &self,
-        meter: &Meter<'_>,
-        data: &wgpu::Buffer,
-        width: usize,
-    ) -> Result<Bench, Reason> {
+    fn reader(&self, meter: &Meter<'_>, data: &Buffer, width: usize) -> Result<Bench, Reason> {
         let buffers = [(data, false), (&self.sums, true)];
         let groups = self.lanes / LANES;
         meter.bench(&source(READ, width), &buffers, &self.numbers(width), groups)

@@ -9,13 +9,15 @@ mod latency;
 mod memory;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use rinfer_graph::backend::RunCx;
 use rinfer_graph::{Kind, Reason};
+use web_time::Instant;
 use wgpu::BufferUsages;
 
-use crate::clock::Clock;
-use crate::device::{Gpu, padded};
+use crate::clock::{Clock, spans};
+use crate::device::{Buffer, Gpu, padded};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +110,7 @@ struct Meter<'a> {
 struct Bench {
     pipeline: Arc<wgpu::ComputePipeline>,
     group: wgpu::BindGroup,
-    numbers: wgpu::Buffer,
+    numbers: Buffer,
     groups: u32,
 }
 
@@ -134,7 +136,7 @@ impl Meter<'_> {
         self.gpu.info().kind == "cpu"
     }
 
-    fn buffer(&self, bytes: usize) -> Result<wgpu::Buffer, Reason> {
+    fn buffer(&self, bytes: usize) -> Result<Buffer, Reason> {
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
         self.gpu.buffer(bytes, usage)
     }
@@ -143,7 +145,7 @@ impl Meter<'_> {
     fn bench(
         &self,
         source: &str,
-        buffers: &[(&wgpu::Buffer, bool)],
+        buffers: &[(&Buffer, bool)],
         numbers: &[u32],
         groups: u32,
     ) -> Result<Bench, Reason> {
@@ -187,10 +189,12 @@ impl Meter<'_> {
             }
             self.gpu.queue.submit([encoder.finish()])
         })?;
-        self.wait(index)?;
+        self.wait(index.clone())?;
         let wall = began.elapsed().as_secs_f64();
         let Some(clock) = clock else { return Ok(wall) };
-        let spans = clock.read(self.gpu)?;
+        let (_clock, readback) = clock.reading(self.gpu, index)?;
+        readback.wait(self.gpu, &RunCx::unbounded())?;
+        let spans = spans(&readback)?;
         let ticks = spans.first().map_or(0, |s| s.1.wrapping_sub(s.0));
         let seconds = ticks as f64 * f64::from(self.gpu.queue.get_timestamp_period()) * 1e-9;
         // A clock that stands still, or went astray, tells nothing.
@@ -223,7 +227,7 @@ impl Meter<'_> {
     }
 
     /// The bytes of a buffer.
-    fn fetch(&self, buffer: &wgpu::Buffer, bytes: usize) -> Result<Vec<u8>, Reason> {
+    fn fetch(&self, buffer: &Buffer, bytes: usize) -> Result<Vec<u8>, Reason> {
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
         let staging = self.gpu.buffer(bytes, usage)?;
         self.fetch_into(buffer, &staging, bytes)
@@ -232,8 +236,8 @@ impl Meter<'_> {
     /// The bytes of a buffer, by way of memory that the host can read.
     fn fetch_into(
         &self,
-        buffer: &wgpu::Buffer,
-        staging: &wgpu::Buffer,
+        buffer: &Buffer,
+        staging: &Buffer,
         bytes: usize,
     ) -> Result<Vec<u8>, Reason> {
         let lost = || Reason::new(Kind::Device, "the GPU gives nothing back");
@@ -259,7 +263,7 @@ impl Meter<'_> {
     }
 
     /// The words of a buffer.
-    fn words(&self, buffer: &wgpu::Buffer, n: usize) -> Result<Vec<u32>, Reason> {
+    fn words(&self, buffer: &Buffer, n: usize) -> Result<Vec<u32>, Reason> {
         Ok(bytemuck::pod_collect_to_vec(&self.fetch(buffer, 4 * n)?))
     }
 }
