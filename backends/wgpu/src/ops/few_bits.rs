@@ -6,7 +6,6 @@
 use rinfer_graph::ops::{MatMulBnb4, MatMulNBits};
 use rinfer_graph::{DType, Reason, unsupported};
 
-use super::functions::literal;
 use super::gemm::{self, Sizes};
 use super::rows::Target;
 use crate::index::count;
@@ -63,7 +62,7 @@ pub(super) fn compile(op: &MatMulNBits, cx: &Cx<'_>) -> Result<Kernel, Reason> {
   return (code - {zero}) * scales_at(n * p.blocks + g);
 }}"
     ));
-    product(cx, shader, [op.k, op.n], cx.opt(5).map(|_| 5))
+    product(cx, Kernel::default(), shader, [op.k, op.n], cx.opt(5).map(|_| 5))
 }
 
 /// MatMulBnb4: a code's value comes from a table.
@@ -73,40 +72,32 @@ pub(super) fn bnb4(op: &MatMulBnb4, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     shader.read("scales", cx.dtype(2)?, Bind::Input(2))?;
     shader.u32("columns", op.k)?;
     shader.u32("block", op.block_size)?;
-    let cases: String = op.codes.values()[..15]
-        .iter()
-        .enumerate()
-        .map(|(i, &x)| format!("    case {i}u: {{ return {}; }}\n", literal(x)))
-        .collect();
-    let last = literal(op.codes.values()[15]);
+    // A table, for a choice among sixteen in each of eight loads takes some drivers minutes.
+    let mut kernel = Kernel::default();
+    shader.read("values", DType::F32, kernel.table(&op.codes.values()[..]))?;
     let at = if op.trans_b { "n * p.columns + k" } else { "k * p.columns + n" };
     shader.code(&format!(
-        "fn value_of(code: u32) -> f32 {{
-  switch (code) {{
-{cases}    default: {{ return {last}; }}
-  }}
-}}
-fn b_load(b: u32, k: u32, n: u32) -> f32 {{
+        "fn b_load(b: u32, k: u32, n: u32) -> f32 {{
   let at = {at};
   // The first of two codes is in the high bits.
   let code = (codes_at(at / 2u) >> (4u * (1u - at % 2u))) & 15u;
-  return value_of(code) * scales_at(at / p.block);
+  return values_at(code) * scales_at(at / p.block);
 }}"
     ));
     let sizes = if op.trans_b { [op.k, op.n] } else { [op.n, op.k] };
-    product(cx, shader, sizes, None)
+    product(cx, kernel, shader, sizes, None)
 }
 
 /// a [.., k] times what `b_load` of `shader` reads, plus the bias that is this input.
 fn product(
     cx: &Cx<'_>,
+    mut kernel: Kernel,
     mut shader: Shader,
     [k, n]: [usize; 2],
     bias: Option<usize>,
 ) -> Result<Kernel, Reason> {
     let out = cx.out_sizes(0)?;
     let m = count(&out[..out.len() - 1]);
-    let mut kernel = Kernel::default();
     let target = Target::new(&mut kernel, cx, 0)?;
     shader.read("a", cx.dtype(0)?, Bind::Input(0))?;
     let mut sum = "v";

@@ -7,8 +7,10 @@ use rinfer_graph::ops::{Activation, BinaryFn, UnaryFn};
 
 use crate::shader::Class;
 
-/// A number as WGSL writes it.
+/// A number as WGSL writes it: all its digits, for some browsers refuse one that is rounded up
+/// beyond the largest.
 pub(super) fn literal(x: f32) -> String {
+    let x = f64::from(x);
     if x.is_nan() {
         return "(infinity() - infinity())".to_string();
     }
