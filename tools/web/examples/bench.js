@@ -43,8 +43,58 @@ function table(element, head, rows) {
   element.replaceChildren(row(head, 'th'), ...rows.map((cells) => row(cells, 'td')));
 }
 
-/** The result as `rinfer gpubench` writes and merges it (docs/gpubench.md). */
-function report(name, runs, { mean, min, p50, p90 }) {
+const LABELS = { wasm: 'CPU', webgpu: 'GPU' };
+
+/** What the browser says of its GPU. */
+async function adapter() {
+  const { info, limits, features } = (await navigator.gpu?.requestAdapter()) ?? {};
+  const name = [info?.vendor, info?.architecture, info?.description].filter(Boolean).join(' ');
+  return {
+    name: name ? `WebGPU: ${name}` : 'WebGPU',
+    kind: info?.isFallbackAdapter ? 'cpu' : 'other',
+    features: {
+      f16: features?.has('shader-f16') ?? false,
+      subgroups: false,
+      timestamps: features?.has('timestamp-query') ?? false,
+      int8_dot: true,
+      cooperative_matrix: [],
+    },
+    limits: {
+      buffer_bytes: limits?.maxBufferSize ?? 0,
+      binding_bytes: limits?.maxStorageBufferBindingSize ?? 0,
+      buffers: limits?.maxStorageBuffersPerShaderStage ?? 0,
+      workgroup_bytes: limits?.maxComputeWorkgroupStorageSize ?? 0,
+      workgroup_invocations: limits?.maxComputeInvocationsPerWorkgroup ?? 0,
+      workgroups: limits?.maxComputeWorkgroupsPerDimension ?? 0,
+      subgroup_lanes: [info?.subgroupMinSize ?? 4, info?.subgroupMaxSize ?? 128],
+    },
+  };
+}
+
+/** What a page knows of the processor. */
+const PROCESSOR = {
+  name: 'WebAssembly with SIMD, one thread',
+  kind: 'cpu',
+  features: {
+    f16: false,
+    subgroups: false,
+    timestamps: false,
+    int8_dot: false,
+    cooperative_matrix: [],
+  },
+  limits: {
+    buffer_bytes: 2 ** 32,
+    binding_bytes: 2 ** 32,
+    buffers: 1,
+    workgroup_bytes: 0,
+    workgroup_invocations: 1,
+    workgroups: 1,
+    subgroup_lanes: [4, 4],
+  },
+};
+
+/** A result as `rinfer gpubench` writes and merges it (docs/gpubench.md). */
+function machine(name, { provider, found, runs, stats: { mean, min, p50, p90 } }) {
   const spread = Math.sqrt(runs.reduce((sum, x) => sum + (x - mean) ** 2, 0) / runs.length);
   const brands = navigator.userAgentData?.brands?.map(({ brand }) => brand).join(', ');
   const stats = {
@@ -55,53 +105,35 @@ function report(name, runs, { mean, min, p50, p90 }) {
     cv: spread / mean,
     timer: 'host',
   };
-  const machine = {
-    label: `${navigator.userAgentData?.platform ?? navigator.platform}, WebAssembly`,
+  const platform = navigator.userAgentData?.platform ?? navigator.platform;
+  return {
+    label: `${platform}, ${provider === 'wasm' ? 'WebAssembly' : 'WebGPU'}`,
     date: `${new Date().toISOString().slice(0, 19)}Z`,
     rinfer: version,
     quick: false,
     host: {
-      os: navigator.userAgentData?.platform ?? navigator.platform,
+      os: platform,
       arch: 'wasm32',
       cpu: 'unknown to pages',
       cores: navigator.hardwareConcurrency,
     },
     adapter: {
-      name: 'WebAssembly with SIMD, one thread',
+      name: found.name,
       driver: brands || navigator.userAgent,
-      backend: 'wasm',
-      kind: 'cpu',
+      backend: provider,
+      kind: found.kind,
     },
-    features: {
-      f16: false,
-      subgroups: false,
-      timestamps: false,
-      int8_dot: false,
-      cooperative_matrix: [],
-    },
-    limits: {
-      buffer_bytes: 2 ** 32,
-      binding_bytes: 2 ** 32,
-      buffers: 1,
-      workgroup_bytes: 0,
-      workgroup_invocations: 1,
-      workgroups: 1,
-      subgroup_lanes: [4, 4],
-    },
+    features: found.features,
+    limits: found.limits,
     results: [{ group: 'model', name, status: 'ok', unit: 'ms', value: p50, stats }],
   };
-  return { schema: 'rinfer-gpubench', version: 1, machines: [machine] };
 }
 
-/** `{create, first, runs, nodes}` of a model; times in milliseconds. */
-async function measure(source, size, signal) {
-  version = await ready();
-  const bytes =
-    source instanceof Blob
-      ? await source.arrayBuffer()
-      : await (await fetch(source, { signal })).arrayBuffer();
+/** `{provider, found, create, first, runs, stats, nodes}` of a model; times in milliseconds. */
+async function measure(bytes, provider, size, signal) {
+  const label = LABELS[provider];
   const began = performance.now();
-  const session = await InferenceSession.create(bytes, { signal });
+  const session = await InferenceSession.create(bytes, { signal, executionProviders: [provider] });
   const created = performance.now();
   try {
     const sizes = (shape) => (shape ?? []).map((d) => (typeof d === 'number' ? d : size));
@@ -114,63 +146,67 @@ async function measure(source, size, signal) {
       return performance.now() - start;
     };
     const first = await once();
-    say('Warming up…');
+    say(`${label}: warming up…`);
     for (const end = performance.now() + 500; performance.now() < end;) await once();
     const runs = [];
     const end = performance.now() + 3000;
     while (runs.length < 20 || (performance.now() < end && runs.length < 1000)) {
       runs.push(await once());
-      say(`Run ${runs.length}: ${ms(runs.at(-1))} ms`);
+      say(`${label}: run ${runs.length}, ${ms(runs.at(-1))} ms`);
     }
     const { nodes } = await session.profile(feeds, { signal });
-    return { create: created - began, first, runs, nodes };
+    const sorted = [...runs].sort((a, b) => a - b);
+    const stats = {
+      min: sorted[0],
+      p50: percentile(sorted, 0.5),
+      p90: percentile(sorted, 0.9),
+      p99: percentile(sorted, 0.99),
+      mean: runs.reduce((a, b) => a + b) / runs.length,
+    };
+    const found = provider === 'webgpu' ? await adapter() : PROCESSOR;
+    return { provider, found, create: created - began, first, runs, stats, nodes };
   } finally {
     await session.release();
   }
 }
 
-function show(name, { create, first, runs, nodes }) {
-  const sorted = [...runs].sort((a, b) => a - b);
-  const stats = {
-    min: sorted[0],
-    p50: percentile(sorted, 0.5),
-    p90: percentile(sorted, 0.9),
-    p99: percentile(sorted, 0.99),
-    mean: runs.reduce((a, b) => a + b) / runs.length,
-  };
+function show(name, all) {
+  const heads = all.map(({ provider }) => `${LABELS[provider]}, ms`);
+  const row = (text, f) => [text, ...all.map((one) => ms(f(one)))];
   table(
     $('times'),
-    ['', 'ms'],
+    ['', ...heads],
     [
-      ['make ready', ms(create)],
-      ['first run', ms(first)],
-      [`median of ${runs.length}`, ms(stats.p50)],
-      ['fastest', ms(stats.min)],
-      ['90 % within', ms(stats.p90)],
-      ['99 % within', ms(stats.p99)],
+      row('make ready', ({ create }) => create),
+      row('first run', ({ first }) => first),
+      row('median', ({ stats }) => stats.p50),
+      row('fastest', ({ stats }) => stats.min),
+      row('90 % within', ({ stats }) => stats.p90),
+      row('99 % within', ({ stats }) => stats.p99),
     ],
   );
   const byOp = new Map();
-  for (const { op, duration } of nodes) {
-    const [n, sum] = byOp.get(op) ?? [0, 0];
-    byOp.set(op, [n + 1, sum + duration]);
-  }
-  const total = nodes.reduce((sum, { duration }) => sum + duration, 0);
-  const ops = [...byOp].sort((a, b) => b[1][1] - a[1][1]);
+  all.forEach(({ nodes }, place) => {
+    for (const { op, duration } of nodes) {
+      if (!byOp.has(op)) byOp.set(op, { count: 0, sums: all.map(() => 0) });
+      const found = byOp.get(op);
+      found.count += place === 0 ? 1 : 0;
+      found.sums[place] += duration;
+    }
+  });
+  const most = ({ sums }) => Math.max(...sums);
+  const ops = [...byOp].sort((a, b) => most(b[1]) - most(a[1]));
   table(
     $('ops'),
-    ['operator', 'nodes', 'ms', '%'],
-    ops.map(([op, [n, sum]]) => [
-      op,
-      n,
-      ms(sum),
-      total > 0 ? ((100 * sum) / total).toFixed(0) : '–',
-    ]),
+    ['operator', 'nodes', ...heads],
+    ops.map(([op, { count, sums }]) => [op, count || '–', ...sums.map(ms)]),
   );
   $('results').hidden = false;
-  result = report(name, runs, stats);
+  const machines = all.map((one) => machine(name, one));
+  result = { schema: 'rinfer-gpubench', version: 1, machines };
   $('save').disabled = false;
-  say(`${ms(stats.p50)} ms a run.`);
+  const each = all.map(({ provider, stats }) => `${LABELS[provider]} ${ms(stats.p50)} ms`);
+  say(`${each.join(', ')} a run.`);
 }
 
 $('file').addEventListener('change', ({ target }) => {
@@ -187,7 +223,24 @@ $('go').addEventListener('click', async () => {
   try {
     const name = file?.name ?? $('pick').selectedOptions[0].textContent;
     const source = file ?? new URL($('pick').value, location.href);
-    show(name, await measure(source, Number($('size').value) || 1, control.signal));
+    const { signal } = control;
+    version = await ready();
+    const bytes =
+      source instanceof Blob
+        ? await source.arrayBuffer()
+        : await (await fetch(source, { signal })).arrayBuffer();
+    const all = [];
+    const skipped = [];
+    for (const provider of $('provider').value.split(',')) {
+      try {
+        all.push(await measure(bytes, provider, Number($('size').value) || 1, signal));
+      } catch (error) {
+        if (error.kind !== 'device' || all.length === 0) throw error;
+        skipped.push(error.message);
+      }
+    }
+    show(name, all);
+    if (skipped.length > 0) say(`${$('status').textContent} ${skipped.join(' ')}`);
   } catch (error) {
     say(error.kind === 'cancelled' ? 'Stopped.' : error.message, error.kind !== 'cancelled');
   } finally {

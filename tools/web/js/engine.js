@@ -1,6 +1,5 @@
-// The WebAssembly module: compiled once, instantiated when it is needed, replaced if it breaks.
+// The WebAssembly modules: compiled once, instantiated when needed, replaced if they break.
 
-import glue from './glue.js';
 import { RinferError } from './errors.js';
 
 /** Settings that hold for everything; the names are onnxruntime-web's. */
@@ -15,27 +14,45 @@ export const env = {
     /** Milliseconds that a run goes on before others get their turn. */
     slice: typeof document === 'undefined' ? 40 : 12,
   },
+  webgpu: {
+    /** The .wasm file with WebGPU itself. */
+    wasmBinary: undefined,
+  },
 };
 
-const FILE = 'rinfer.wasm';
+/** The module with the CPU alone, and the one with WebGPU too: who needs no GPU loads less. */
+const MODULES = {
+  wasm: { file: 'rinfer.wasm', glue: () => import('./glue.js') },
+  webgpu: { file: 'rinfer-webgpu.wasm', glue: () => import('./glue-webgpu.js') },
+};
 /** An instance with more memory than this is let go of when its last session is. */
 const KEEP = 64 * 2 ** 20;
 
 const inNode = typeof process !== 'undefined' && Boolean(process.versions?.node);
 
-function address() {
+function address(kind) {
   const { wasmPaths } = env.wasm;
-  if (wasmPaths === undefined) return new URL('./rinfer.wasm', import.meta.url);
-  const given = String(
-    typeof wasmPaths === 'object' && !(wasmPaths instanceof URL) ? wasmPaths.wasm : wasmPaths,
-  );
+  const { file } = MODULES[kind];
+  // Bundlers find files that are named like this.
+  const own = {
+    wasm: () => new URL('./rinfer.wasm', import.meta.url),
+    webgpu: () => new URL('./rinfer-webgpu.wasm', import.meta.url),
+  };
+  const plain = typeof wasmPaths !== 'object' || wasmPaths instanceof URL;
+  const given = plain ? wasmPaths : (wasmPaths?.[kind] ?? wasmPaths?.wasm);
+  if (given === undefined) return own[kind]();
   const base = typeof location === 'undefined' ? import.meta.url : location.href;
-  return new URL(given.endsWith('.wasm') ? given : `${given.replace(/\/?$/, '/')}${FILE}`, base);
+  const path = String(given);
+  if (!path.endsWith('.wasm')) return new URL(`${path.replace(/\/?$/, '/')}${file}`, base);
+  // The file of the CPU says where the other is.
+  const named = kind === 'wasm' || (!plain && wasmPaths.webgpu !== undefined);
+  return named ? new URL(path, base) : new URL(file, new URL(path, base));
 }
 
-async function compile() {
-  if (env.wasm.wasmBinary) return WebAssembly.compile(env.wasm.wasmBinary);
-  const url = address();
+async function compile(kind) {
+  const { wasmBinary } = env[kind];
+  if (wasmBinary) return WebAssembly.compile(wasmBinary);
+  const url = address(kind);
   if (inNode && url.protocol === 'file:') {
     const { readFile } = await import('node:fs/promises');
     return WebAssembly.compile(await readFile(url));
@@ -51,7 +68,8 @@ async function compile() {
 
 /** One instance of the module with its memory. */
 class Engine {
-  constructor(module) {
+  constructor(kind, { module, glue }) {
+    this.kind = kind;
     this.glue = glue();
     this.memory = this.glue.initSync({ module }).memory;
     this.sessions = new Set();
@@ -93,8 +111,13 @@ class Engine {
     this.broken = new RinferError('lost', `the session was lost with its engine: ${text}`, {
       cause: error,
     });
-    if (current === this) current = undefined;
+    this.retire();
     return first;
+  }
+
+  /** No further session lives here. */
+  retire() {
+    if (current[this.kind] === this) delete current[this.kind];
   }
 
   add(session) {
@@ -104,37 +127,45 @@ class Engine {
   /** Memory that WebAssembly got it keeps: after a large model the whole instance goes. */
   remove(session) {
     this.sessions.delete(session);
-    if (this.sessions.size === 0 && this.memory.buffer.byteLength > KEEP && current === this) {
-      current = undefined;
-    }
+    if (this.sessions.size > 0 || this.broken) return;
+    const large = this.memory.buffer.byteLength > KEEP;
+    if (this.kind === 'webgpu') this.call((glue) => glue.leaveGpu(large));
+    if (large) this.retire();
   }
 }
 
-let module;
-let current;
+/** By kind: what is loaded, and the instance that new sessions live in. */
+const loaded = {};
+const current = {};
+
+async function load(kind) {
+  const [module, glue] = await Promise.all([compile(kind), MODULES[kind].glue()]);
+  return { module, glue: glue.default };
+}
 
 /** The instance that new sessions live in. */
-export async function engine() {
-  module ??= compile();
-  let compiled;
+export async function engine(kind = 'wasm') {
+  loaded[kind] ??= load(kind);
+  let found;
   try {
-    compiled = await module;
+    found = await loaded[kind];
   } catch (error) {
     // The next one tries again.
-    module = undefined;
+    delete loaded[kind];
     throw error instanceof RinferError
       ? error
       : new RinferError('invalid', `the engine cannot be loaded: ${error.message}`, {
           cause: error,
         });
   }
-  current ??= new Engine(compiled);
-  return current;
+  current[kind] ??= new Engine(kind, found);
+  return current[kind];
 }
 
-/** Bytes of WebAssembly memory that are in use by the instance of new sessions. */
+/** Bytes of WebAssembly memory that are in use by the instances of new sessions. */
 export function memoryInUse() {
-  return current?.memory.buffer.byteLength ?? 0;
+  const sizes = Object.values(current).map(({ memory }) => memory.buffer.byteLength);
+  return sizes.reduce((a, b) => a + b, 0);
 }
 
 /** Lets everything else that waits have its turn. */

@@ -116,9 +116,13 @@ export class Tensor<T extends TensorType = TensorType> {
   readonly dims: readonly number[];
   /** Number of elements. */
   readonly size: number;
-  readonly location: 'cpu' | 'none';
+  /** `gpu-buffer` for an output that stays on the GPU (`preferredOutputLocation`). */
+  readonly location: 'cpu' | 'gpu-buffer' | 'none';
+  /** Throws while the data are on the GPU alone. */
   readonly data: DataTypes[T];
+  /** The data, brought from the GPU if need be; `release` lets go of the GPU's memory. */
   getData(release?: boolean): Promise<DataTypes[T]>;
+  /** Lets go of the data, and of the GPU's memory. */
   dispose(): void;
   reshape(dims: readonly number[]): Tensor<T>;
   /** float16 and bfloat16 as a Float32Array; other types as they are. */
@@ -165,9 +169,16 @@ export interface Progress {
   total?: number;
 }
 
+export type OutputLocation = 'cpu' | 'gpu-buffer';
+
 export interface SessionOptions {
-  /** The first that is there is used. This build has `wasm`. */
+  /**
+   * The first that is there is used: `webgpu` where the browser gives an adapter, `wasm`
+   * everywhere. Default `['wasm']`. What the GPU cannot run the CPU does.
+   */
   executionProviders?: readonly (string | { name: string })[];
+  /** Where outputs are left; on the GPU a later run takes them as inputs without a copy here. */
+  preferredOutputLocation?: OutputLocation | Readonly<Record<string, OutputLocation>>;
   /** Sizes of symbolic dimensions. */
   freeDimensionOverrides?: Readonly<Record<string, number>>;
   /** Files beside the model: `path` as the model names it; a string is both. */
@@ -226,7 +237,8 @@ export class InferenceSession {
   readonly inputMetadata: readonly ValueMetadata[];
   readonly outputMetadata: readonly ValueMetadata[];
   readonly weightBytes: number;
-  readonly executionProvider: string;
+  /** The provider that was taken. */
+  readonly executionProvider: 'webgpu' | 'wasm';
   run(feeds: Feeds, options?: RunOptions): Promise<Outputs>;
   run(
     feeds: Feeds,
@@ -258,12 +270,19 @@ export class WordPiece {
 
 export const env: {
   wasm: {
-    /** Where the .wasm file is: a URL of the file, or of its folder. Set it before anything else. */
-    wasmPaths?: string | URL | { wasm: string | URL };
+    /**
+     * Where the .wasm files are: a URL of their folder, of `rinfer.wasm`, or of each. Set it before
+     * anything else.
+     */
+    wasmPaths?: string | URL | { wasm?: string | URL; webgpu?: string | URL };
     wasmBinary?: ArrayBufferLike | Uint8Array;
     readonly numThreads: 1;
     /** Milliseconds that a run goes on before others get their turn; 12 in a page. */
     slice: number;
+  };
+  webgpu: {
+    /** What `rinfer-webgpu.wasm` holds. */
+    wasmBinary?: ArrayBufferLike | Uint8Array;
   };
 };
 

@@ -2,6 +2,7 @@
 
 import { breathe, engine, slice } from './engine.js';
 import { RinferError, checkSignal } from './errors.js';
+import { gpuEngine, lost, openGpu, ready } from './gpu.js';
 import { open } from './source.js';
 import { Tensor } from './tensor.js';
 
@@ -22,12 +23,46 @@ export function createArguments(source, rest) {
   return [new Uint8Array(source, rest[0], length), rest.find((x) => typeof x === 'object') ?? {}];
 }
 
-/** The first provider that is there; `wasm` alone in this build. */
-function provider(options) {
+/** The first provider that is there, and the engine that has it. */
+async function provider(options) {
   const asked = options.executionProviders ?? ['wasm'];
   const names = asked.map((one) => (typeof one === 'string' ? one : one?.name));
-  if (names.some((name) => name === 'wasm' || name === 'cpu')) return 'wasm';
-  throw new RinferError('device', `none of [${names}] is in this build: it has wasm`);
+  for (const name of names) {
+    if (name === 'wasm' || name === 'cpu') return { name: 'wasm', home: await engine('wasm') };
+    if (name === 'webgpu') {
+      const home = await gpuEngine();
+      if (home) return { name, home };
+    }
+  }
+  throw new RinferError(
+    'device',
+    names.includes('webgpu')
+      ? `none of [${names}] is there: the browser gives no GPU adapter`
+      : `none of [${names}] is in this build: it has webgpu and wasm`,
+  );
+}
+
+/** The outputs that stay on the GPU, of `outputNames`. */
+function kept(preferred = 'cpu', outputNames) {
+  const place = (name) => (typeof preferred === 'string' ? preferred : preferred[name]);
+  const places = { cpu: false, 'gpu-buffer': true };
+  return outputNames.filter((name) => {
+    const asked = place(name) ?? 'cpu';
+    if (!(asked in places)) {
+      throw new RinferError('invalid', `the output ${name} cannot be left in ${asked}`);
+    }
+    return places[asked];
+  });
+}
+
+/** What the engine is fed: tensors that are on its GPU by their numbers, others with their data. */
+async function fed(home, value) {
+  if (Array.isArray(value)) return Promise.all(value.map((item) => fed(home, item)));
+  if (!(value instanceof Tensor) || !value.resident) return value;
+  if (value.resident.home === home) {
+    return { type: value.type, dims: value.dims, gpu: value.resident.number };
+  }
+  return { type: value.type, dims: value.dims, data: await value.getData() };
 }
 
 /** Puts the model and the files beside it into the loader. */
@@ -56,7 +91,7 @@ async function fill(call, source, options) {
   }
 }
 
-function settle(loader, options) {
+function settle(loader, options, onGpu) {
   for (const [symbol, size] of Object.entries(options.freeDimensionOverrides ?? {})) {
     if (!Number.isInteger(size) || size < 0 || size > 0xffffffff) {
       throw new RinferError('invalid', `the dimension ${symbol} cannot be ${size}`);
@@ -65,6 +100,7 @@ function settle(loader, options) {
   }
   if (options.outputs) loader.outputs([...options.outputs]);
   if (options.graphOptimizationLevel === 'disabled') loader.optimize(false);
+  if (onGpu) loader.gpu(true);
   const { limits } = options;
   if (limits === undefined || typeof limits === 'string') return;
   for (const [name, value] of Object.entries(limits)) {
@@ -93,6 +129,8 @@ export class InferenceSession {
 
   #provider;
 
+  #kept;
+
   constructor(secret, found) {
     if (secret !== SECRET) throw new TypeError('sessions are made by InferenceSession.create');
     this.#engine = found.engine;
@@ -106,19 +144,19 @@ export class InferenceSession {
     this.outputMetadata = Object.freeze(outputs.map(Object.freeze));
     this.inputNames = Object.freeze(inputs.map(({ name }) => name));
     this.outputNames = Object.freeze(outputs.map(({ name }) => name));
+    this.#kept = found.provider === 'webgpu' ? kept(found.preferred, this.outputNames) : [];
     this.weightBytes = found.engine.call(() => found.handle.weightBytes());
   }
 
   /** Loads a model. */
   static async create(source, ...rest) {
     const [from, options] = createArguments(source, rest);
-    const name = provider(options);
-    const home = await engine();
+    const { name, home } = await provider(options);
     const { limits } = options;
     const untrusted = limits === 'untrusted' || limits?.untrusted === true;
     let loader = home.call(({ Loader }) => new Loader(untrusted));
     try {
-      home.call(() => settle(loader, options));
+      home.call(() => settle(loader, options, name === 'webgpu'));
       await fill((f) => home.call(() => f(loader)), from, options);
       options.onProgress?.({ phase: 'prepare' });
       await breathe();
@@ -127,7 +165,9 @@ export class InferenceSession {
       // The loader is used up, whether it succeeds or not.
       loader = undefined;
       const handle = home.call(() => taken.build());
-      const session = new InferenceSession(SECRET, { engine: home, handle, provider: name });
+      const { preferredOutputLocation: preferred } = options;
+      const found = { engine: home, handle, provider: name, preferred };
+      const session = new InferenceSession(SECRET, found);
       home.add(session);
       return session;
     } finally {
@@ -150,24 +190,52 @@ export class InferenceSession {
     return this.#go(feeds, undefined, options, true);
   }
 
+  /** A run on a GPU that is lost is run once more, on one that is opened anew. */
   async #go(feeds, second, third, profile) {
+    try {
+      return await this.#once(feeds, second, third, profile);
+    } catch (error) {
+      if (this.#provider !== 'webgpu' || error.kind !== 'device') throw error;
+      const [home, handle] = [this.#engine, this.#handle];
+      if (!handle || !(await lost(() => home.call(() => handle.isLost())))) throw error;
+      await openGpu(home);
+      home.call(() => handle.moveToGpu());
+      return this.#once(feeds, second, third, profile);
+    }
+  }
+
+  async #once(feeds, second, third, profile) {
     const [wanted, { signal, seed = 0, timeout = -1 }] = runArguments(
       this.outputNames,
       second,
       third,
     );
     const home = this.#engine;
-    if (!this.#handle) throw new RinferError('invalid', 'the session is released');
     checkSignal(signal, 'the run');
-    const run = home.call(() => this.#handle.start(feeds, seed, timeout, profile));
+    let given = feeds;
+    if (Object.values(feeds ?? {}).some((value) => value?.resident)) {
+      const pair = async ([key, value]) => [key, await fed(home, value)];
+      given = Object.fromEntries(await Promise.all(Object.entries(feeds).map(pair)));
+    }
+    if (!this.#handle) throw new RinferError('invalid', 'the session is released');
+    const keep = this.#kept;
+    const run = home.call(() => this.#handle.start(given, seed, timeout, profile, keep));
     try {
       let made;
       while (made === undefined) {
         const time = await slice();
         checkSignal(signal, 'the run');
         made = home.call(() => run.advance(time));
+        if (made === undefined && home.call(() => run.waits())) await ready(home, run, signal);
       }
-      const pairs = wanted.map((name) => [name, Tensor.fromEngine(made[name])]);
+      const pairs = [];
+      for (const name of this.outputNames) {
+        const tensor = Tensor.fromEngine(made[name], home);
+        // An input that is an output too comes back from where it was.
+        if (tensor?.resident && !keep.includes(name)) await tensor.getData(true);
+        if (wanted.includes(name)) pairs.push([name, tensor]);
+        else if (tensor?.resident) tensor.dispose();
+      }
       const outputs = Object.fromEntries(pairs);
       return profile ? { outputs, nodes: home.call(() => run.events()) } : { outputs };
     } finally {

@@ -1,6 +1,7 @@
 // Tensors: a type, data, and the size of each axis.
 
 import { RinferError } from './errors.js';
+import { Resident } from './gpu.js';
 import { pixels } from './image.js';
 
 const Half = globalThis.Float16Array;
@@ -106,10 +107,14 @@ function checkDims(dims) {
   }
 }
 
+const place = (value) => ({ value, writable: true, enumerable: true });
+
 const product = (dims) => dims.reduce((a, b) => a * b, 1);
 
 export class Tensor {
   #data;
+
+  #resident;
 
   /** `(type, data, dims?)`, or `(data, dims?)` where the data says the type. */
   constructor(first, second, third) {
@@ -118,6 +123,14 @@ export class Tensor {
     if (data === null || typeof data !== 'object') throw bad('a tensor needs data');
     const type = typed ? first : typeOfData(data);
     if (!TYPES.has(type)) throw bad(`there is no type ${JSON.stringify(type)}`);
+    if (data instanceof Resident) {
+      this.type = type;
+      this.dims = dims;
+      this.size = product(dims);
+      this.#resident = data;
+      Object.defineProperty(this, 'location', place('gpu-buffer'));
+      return;
+    }
     const held = dataFor(type, data);
     const [Data, bits] = TYPES.get(type);
     this.type = type;
@@ -131,24 +144,43 @@ export class Tensor {
       throw bad(`${type} with dims [${this.dims}] takes ${needed} ${unit}, there are ${found}`);
     }
     this.#data = held;
-    Object.defineProperty(this, 'location', { value: 'cpu', writable: true, enumerable: true });
+    Object.defineProperty(this, 'location', place('cpu'));
+  }
+
+  /** Where in the GPU's memory it is, if it is there; for the package itself. */
+  get resident() {
+    return this.#resident;
   }
 
   /** The elements. A typed array; for strings an array; for float16 the bits, in a Uint16Array. */
   get data() {
-    if (this.#data === undefined) throw bad('the tensor is disposed');
-    return this.#data;
+    if (this.#data !== undefined) return this.#data;
+    if (this.#resident) throw bad('the data are on the GPU: await getData()');
+    throw bad('the tensor is disposed');
   }
 
-  /** The elements, from wherever they are. `release` disposes of the tensor. */
+  /**
+   * The elements, from wherever they are; from then on they are here too. `release` lets go of the
+   * GPU's memory.
+   */
   async getData(release = false) {
-    const { data } = this;
-    if (release) this.dispose();
-    return data;
+    if (this.#data === undefined && this.#resident) {
+      const { type, data } = await this.#resident.read();
+      const [Data] = TYPES.get(type);
+      this.#data = new Data(data.buffer);
+      this.location = 'cpu';
+    }
+    if (release) {
+      this.#resident?.dispose();
+      this.#resident = undefined;
+    }
+    return this.data;
   }
 
-  /** Lets go of the data. */
+  /** Lets go of the data, and of the GPU's memory. */
   dispose() {
+    this.#resident?.dispose();
+    this.#resident = undefined;
     this.#data = undefined;
     this.location = 'none';
   }
@@ -178,12 +210,14 @@ export class Tensor {
     return new Tensor(type, data, dims);
   }
 
-  /** What the engine made: `{type, dims, data}`, arrays and maps of them. */
-  static fromEngine(value) {
+  /** What an engine made: `{type, dims, data}`, arrays and maps of them. */
+  static fromEngine(value, home) {
+    const each = (item) => Tensor.fromEngine(item, home);
     if (value === null) return null;
-    if (Array.isArray(value)) return value.map(Tensor.fromEngine);
-    if (value instanceof Map) {
-      return new Map([...value].map(([key, item]) => [key, Tensor.fromEngine(item)]));
+    if (Array.isArray(value)) return value.map(each);
+    if (value instanceof Map) return new Map([...value].map(([key, item]) => [key, each(item)]));
+    if (value.gpu !== undefined) {
+      return new Tensor(value.type, new Resident(home, value.gpu), value.dims);
     }
     const [Data] = TYPES.get(value.type);
     const data = Data === Array ? value.data : new Data(value.data.buffer);

@@ -42,6 +42,9 @@ function buffers(value, into = new Set()) {
 const methods = {
   async create(id, signal, source, options) {
     const onProgress = (progress) => postMessage({ id, progress });
+    if (JSON.stringify(options.preferredOutputLocation ?? 'cpu').includes('gpu-buffer')) {
+      throw new RinferError('unsupported', "a worker's tensors on the GPU cannot come to the page");
+    }
     const session = await InferenceSession.create(source, { ...options, signal, onProgress });
     last += 1;
     sessions.set(last, session);

@@ -26,7 +26,8 @@ export class InferenceSession {
   readonly inputMetadata: readonly ValueMetadata[];
   readonly outputMetadata: readonly ValueMetadata[];
   readonly weightBytes: number;
-  readonly executionProvider: string;
+  /** The provider that was taken. */
+  readonly executionProvider: 'webgpu' | 'wasm';
   run(feeds: Feeds, options?: RunOptions): Promise<Outputs>;
   run(
     feeds: Feeds,

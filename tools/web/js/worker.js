@@ -39,7 +39,10 @@ function thread() {
   };
   const { wasmPaths, slice } = env.wasm;
   const { href } = location;
-  const paths = wasmPaths === undefined ? undefined : String(new URL(wasmPaths, href));
+  const whole = (path) => String(new URL(path, href));
+  const each = (paths) => Object.fromEntries(Object.entries(paths).map(([k, v]) => [k, whole(v)]));
+  const plain = typeof wasmPaths !== 'object' || wasmPaths instanceof URL;
+  const paths = wasmPaths && (plain ? whole(wasmPaths) : each(wasmPaths));
   worker.postMessage({ method: 'env', args: [{ wasmPaths: paths, slice: Math.max(slice, 40) }] });
   return worker;
 }

@@ -5,10 +5,17 @@
 //! `kind`.
 
 mod fault;
+#[cfg(feature = "webgpu")]
+mod gpu;
+mod resident;
 mod session;
 mod tokenizer;
+mod turn;
 mod value;
 
+#[cfg(feature = "webgpu")]
+pub use gpu::{leave_gpu, open_gpu};
+pub use resident::{WebRead, drop_tensor};
 pub use session::{Loader, WebRun, WebSession};
 pub use tokenizer::WordPiece;
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 use js_sys::{Array, Object, Uint8Array};
 use rinfer::graph::invalid;
 use rinfer::{
-    CancelToken, Dim, Error, Limits, Port, Profiler, Reason, Run, RunOptions, Session,
-    SessionBuilder, Type,
+    Dim, Error, Limits, Port, Profiler, Reason, Run, RunOptions, RunValue, Session, SessionBuilder,
+    Type,
 };
 use wasm_bindgen::prelude::*;
 
 use crate::fault::{self, guarded};
-use crate::value::{from_js, name_of, object, to_js};
+use crate::turn::Turn;
+use crate::value::{fed, made_to_js, name_of, object};
 
 /// A model on its way into memory.
 #[wasm_bindgen]
@@ -24,6 +25,7 @@ pub struct Loader {
     dims: Vec<(String, usize)>,
     outputs: Option<Vec<String>>,
     optimize: bool,
+    gpu: bool,
 }
 
 #[wasm_bindgen]
@@ -33,7 +35,7 @@ impl Loader {
     pub fn new(untrusted: bool) -> Loader {
         let limits = if untrusted { Limits::untrusted() } else { Limits::trusted() };
         let files = Vec::new();
-        Loader { files, limits, dims: Vec::new(), outputs: None, optimize: true }
+        Loader { files, limits, dims: Vec::new(), outputs: None, optimize: true, gpu: false }
     }
 
     /// Begins a file: the model first, under any name, then files with its external data. `size`
@@ -73,6 +75,11 @@ impl Loader {
         self.optimize = optimize;
     }
 
+    /// Whether nodes run on the GPU that is open, as far as it can run them.
+    pub fn gpu(&mut self, gpu: bool) {
+        self.gpu = gpu;
+    }
+
     /// Sets a limit by its name in JavaScript.
     pub fn limit(&mut self, name: &str, value: f64) -> Result<(), JsValue> {
         let l = &mut self.limits;
@@ -102,6 +109,9 @@ impl Loader {
         guarded(move || {
             let mut builder: SessionBuilder =
                 Session::builder().limits(self.limits).optimize(self.optimize);
+            if self.gpu {
+                builder = on_gpu(builder).map_err(fault::reason)?;
+            }
             for (symbol, size) in &self.dims {
                 builder = builder.dim(symbol, *size);
             }
@@ -119,6 +129,17 @@ impl Loader {
             Ok(WebSession { session: AssertUnwindSafe(Arc::new(session)) })
         })
     }
+}
+
+/// The builder of a session on the page's GPU.
+#[cfg(feature = "webgpu")]
+fn on_gpu(builder: SessionBuilder) -> Result<SessionBuilder, Reason> {
+    Ok(builder.device(rinfer::Device::GpuOrCpu(None)).on_gpu(crate::gpu::opened()?))
+}
+
+#[cfg(not(feature = "webgpu"))]
+fn on_gpu(_: SessionBuilder) -> Result<SessionBuilder, Reason> {
+    Err(Reason::new(rinfer::Kind::Device, "this module has no WebGPU"))
 }
 
 // A panic is caught before it gets anywhere near JavaScript (`guarded`), and leaves sessions and
@@ -148,17 +169,19 @@ impl WebSession {
         self.session.weight_bytes() as f64
     }
 
-    /// Begins a run with `{name: value}`. A timeout that is no number is none.
+    /// Begins a run with `{name: value}`. A timeout that is no number is none. The outputs that
+    /// are named stay on the GPU, if they are made there.
     pub fn start(
         &self,
         feeds: &JsValue,
         seed: f64,
         timeout: f64,
         profile: bool,
+        keep: Vec<String>,
     ) -> Result<WebRun, JsValue> {
         guarded(|| {
-            let cancel = CancelToken::new();
-            let mut options = RunOptions::new().seed(seed as u64).cancel(cancel.clone());
+            let turn = Turn::new();
+            let mut options = RunOptions::new().seed(seed as u64).waker(turn.waker());
             if timeout >= 0.0 {
                 options = options.timeout(Duration::from_secs_f64(timeout.min(1e12) / 1e3));
             }
@@ -167,8 +190,9 @@ impl WebSession {
                 options = options.profile(profiler);
             }
             let given = self.given(feeds).map_err(fault::error)?;
-            let run = self.session.start(given, &options).map_err(fault::error)?;
-            Ok(WebRun { run: AssertUnwindSafe(run), profiler, names: self.names() })
+            let keep: Vec<&str> = keep.iter().map(String::as_str).collect();
+            let run = self.session.start_on_device(given, &keep, &options).map_err(fault::error)?;
+            Ok(WebRun { run: AssertUnwindSafe(run), turn, profiler, names: self.names() })
         })
     }
 
@@ -178,12 +202,29 @@ impl WebSession {
     }
 }
 
+#[cfg(feature = "webgpu")]
+#[wasm_bindgen]
+impl WebSession {
+    /// Whether the GPU that it runs on is lost.
+    #[wasm_bindgen(js_name = isLost)]
+    pub fn is_lost(&self) -> bool {
+        self.session.gpu().is_some_and(|gpu| gpu.is_lost())
+    }
+
+    /// Runs begin on the GPU that is open from now on.
+    #[wasm_bindgen(js_name = moveToGpu)]
+    pub fn move_to_gpu(&self) -> Result<(), JsValue> {
+        self.session.move_to(crate::gpu::opened().map_err(fault::reason)?);
+        Ok(())
+    }
+}
+
 impl WebSession {
     fn names(&self) -> Vec<String> {
         self.session.outputs().iter().map(|port| port.name.clone()).collect()
     }
 
-    fn given(&self, feeds: &JsValue) -> Result<Vec<(String, rinfer::Value)>, Error> {
+    fn given(&self, feeds: &JsValue) -> Result<Vec<(String, RunValue)>, Error> {
         let Some(feeds) = feeds.dyn_ref::<Object>() else {
             return Err(Error::Option(invalid!("the feeds are no object")));
         };
@@ -193,7 +234,7 @@ impl WebSession {
             let name = entry.get(0).as_string().unwrap_or_default();
             let port = self.session.inputs().iter().find(|port| port.name == name);
             let ty = port.map_or(Type::Tensor(rinfer::DType::F32), |port| port.ty.clone());
-            let value = from_js(&entry.get(1), &ty)
+            let value = fed(&entry.get(1), &ty)
                 .map_err(|reason| Error::Input { name: name.clone(), reason })?;
             given.push((name, value));
         }
@@ -227,6 +268,7 @@ fn describe(port: &Port) -> JsValue {
 #[wasm_bindgen]
 pub struct WebRun {
     run: AssertUnwindSafe<Run>,
+    turn: Arc<Turn>,
     profiler: Option<Profiler>,
     names: Vec<String>,
 }
@@ -237,16 +279,27 @@ impl WebRun {
     /// `undefined` before.
     pub fn advance(&mut self, ms: f64) -> Result<JsValue, JsValue> {
         guarded(|| {
+            self.turn.begin();
             let time = Duration::from_secs_f64(ms.clamp(0.0, 1e9) / 1e3);
-            let Some(made) = self.run.advance(time).map_err(fault::error)? else {
+            let Some(made) = self.run.advance_on_device(time).map_err(fault::error)? else {
                 return Ok(JsValue::UNDEFINED);
             };
             let mut outputs = Vec::with_capacity(made.len());
-            for (name, value) in self.names.iter().zip(&made) {
-                outputs.push((name.as_str(), to_js(value).map_err(fault::reason)?));
+            for (name, value) in self.names.iter().zip(made) {
+                outputs.push((name.as_str(), made_to_js(value).map_err(fault::reason)?));
             }
             Ok(object(&outputs))
         })
+    }
+
+    /// Whether the run waits for the GPU: it is of no use to go on before [`WebRun::ready`].
+    pub fn waits(&self) -> bool {
+        self.run.waits()
+    }
+
+    /// Resolves when it is of use to go on.
+    pub fn ready(&self) -> js_sys::Promise {
+        self.turn.promise()
     }
 
     /// What each node took: `{name, op, start, duration, inputs, outputs, bytes}`, times in

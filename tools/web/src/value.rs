@@ -7,8 +7,10 @@ use std::sync::Arc;
 use js_sys::{Array, BigInt, Map, Object, Reflect, Uint8Array};
 use rinfer::graph::shape::count;
 use rinfer::graph::{invalid, tensor};
-use rinfer::{DType, Key, Reason, Strings, Tensor, Type, Value};
+use rinfer::{DType, Key, Reason, RunValue, Strings, Tensor, Type, Value};
 use wasm_bindgen::{JsCast, JsValue};
+
+use crate::resident;
 
 /// A dtype by its name in JavaScript, which is ONNX's but for `float32` and `float64`.
 pub(crate) fn dtype(name: &str) -> Option<DType> {
@@ -36,6 +38,29 @@ pub(crate) fn object(entries: &[(&str, JsValue)]) -> JsValue {
         let _ = Reflect::set(&object, &(*key).into(), value);
     }
     object.into()
+}
+
+/// What a port of type `ty` is given: a value, or by its number a tensor that stays on the GPU.
+pub(crate) fn fed(value: &JsValue, ty: &Type) -> Result<RunValue, Reason> {
+    let number = Reflect::get(value, &"gpu".into()).ok().and_then(|number| number.as_f64());
+    match number {
+        Some(number) => Ok(resident::find(number)?.into()),
+        None => Ok(from_js(value, ty)?.into()),
+    }
+}
+
+/// What a run made, as JavaScript gets it; a tensor that stays on the GPU has a number there.
+pub(crate) fn made_to_js(value: RunValue) -> Result<JsValue, Reason> {
+    let tensor = match value {
+        RunValue::Host(value) => return to_js(&value),
+        RunValue::Device(tensor) => tensor,
+    };
+    let dims = tensor.shape().iter().map(|&n| JsValue::from(n as u32)).collect::<Array>();
+    Ok(object(&[
+        ("type", name_of(tensor.dtype()).into()),
+        ("dims", dims.into()),
+        ("gpu", resident::keep(tensor).into()),
+    ]))
 }
 
 /// The value that a port of type `ty` is given.

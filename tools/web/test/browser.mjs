@@ -5,8 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
-/** A browser; `close` ends it and removes its profile. */
-export async function launch(viewport = { width: 1100, height: 800 }) {
+/** What gives a page WebGPU where there is no GPU: SwiftShader, which Chromium brings along. */
+const GPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+
+/** A browser, with WebGPU or without; `close` ends it and removes its profile. */
+export async function launch({ gpu = false } = {}) {
+  const viewport = { width: 1100, height: 800 };
   const profile = await mkdtemp(join(tmpdir(), 'rinfer-web-'));
   const executablePath = [process.env.RINFER_CHROMIUM, '/usr/bin/chromium', '/usr/bin/chrome'].find(
     (path) => path && existsSync(path),
@@ -16,7 +20,10 @@ export async function launch(viewport = { width: 1100, height: 800 }) {
     executablePath,
     headless: true,
     viewport,
+    // Playwright would switch WebGPU off.
+    ignoreDefaultArgs: gpu ? ['--disable-gpu'] : [],
     args: [
+      ...(gpu ? GPU : []),
       '--no-sandbox',
       '--no-first-run',
       '--disable-quic',
@@ -47,4 +54,18 @@ export async function launch(viewport = { width: 1100, height: 800 }) {
       await rm(profile, { recursive: true, force: true });
     },
   };
+}
+
+/** Calls what a script of this folder exports, in a page. */
+export async function call(page, url, script, name, args) {
+  return page.evaluate(
+    async ([base, file, test, rest]) => {
+      const [rinfer, all] = await Promise.all([
+        import(`${base}/dist/index.js`),
+        import(`${base}/test/${file}`),
+      ]);
+      return all[test](rinfer, base, ...rest);
+    },
+    [url, script, name, args],
+  );
 }

@@ -1,61 +1,8 @@
 // What the tests do inside a page (and, but for onnxruntime-web, in Node): each export is a test
 // that throws, or says what it found.
 import { different } from './compare.js';
-import { read } from './pb.js';
+import { bytes, check, data, fails, folder, list } from './helpers.js';
 import { bombs } from './write.js';
-
-const bytes = async (url) => new Uint8Array(await (await fetch(url)).arrayBuffer());
-const list = async (url) => (await fetch(`${url}?list`)).json();
-
-function check(holds, text) {
-  if (!holds) throw new Error(text);
-}
-
-async function fails(kind, f) {
-  let found = 'nothing';
-  try {
-    await f();
-  } catch (error) {
-    if (error.kind === kind) return error;
-    found = `${error.kind}: ${error.message}`;
-  }
-  throw new Error(`an error of kind ${kind} was expected, there is ${found}`);
-}
-
-/** Feeds and expected outputs of a folder in ONNX's layout. */
-async function data(rinfer, folder, session) {
-  const files = (await list(`${folder}/test_data_set_0`)).filter((name) => name.endsWith('.pb'));
-  const order = (name) => Number(name.match(/\d+/)[0]);
-  const all = (prefix) =>
-    files.filter((name) => name.startsWith(prefix)).sort((a, b) => order(a) - order(b));
-  const load = async (names, ports) =>
-    Promise.all(
-      names.map(async (file, i) => {
-        const content = await bytes(`${folder}/test_data_set_0/${file}`);
-        const { type } = ports[order(file)] ?? ports[i] ?? {};
-        const { name, value } = read(content, type, rinfer.Tensor);
-        return [ports.find((port) => port.name === name)?.name ?? ports[order(file)]?.name, value];
-      }),
-    );
-  const feeds = Object.fromEntries(await load(all('input'), session.inputMetadata));
-  const outputs = await load(all('output'), session.outputMetadata);
-  return { feeds, outputs };
-}
-
-async function folder(rinfer, url, options = {}) {
-  const session = await rinfer.InferenceSession.create(await bytes(`${url}/model.onnx`), options);
-  try {
-    const { feeds, outputs } = await data(rinfer, url, session);
-    const made = await session.run(feeds);
-    for (const [name, expected] of outputs) {
-      const text = different(made[name], expected);
-      if (text) return `${name}: ${text}`;
-    }
-    return undefined;
-  } finally {
-    await session.release();
-  }
-}
 
 /** Every trained model gives what is expected of it. */
 export async function trained(rinfer, base) {
@@ -296,16 +243,16 @@ export async function limits(rinfer, base) {
 
 /** Damaged files and models that ask for too much are errors with a kind that says so; none ends
  * the engine. */
-export async function hostile(rinfer, base) {
+export async function hostile(rinfer, base, options = {}, rounds = 200) {
   const { InferenceSession, Tensor } = rinfer;
-  const witness = await InferenceSession.create(`${base}/trained/digits/model.onnx`);
+  const witness = await InferenceSession.create(`${base}/trained/digits/model.onnx`, options);
   const limits = { untrusted: true, memory: 256 * 2 ** 20, runTime: 1000 };
   const counts = {};
   const attempt = async (what, model, trust = limits) => {
     let session;
     let end = 'runs';
     try {
-      session = await InferenceSession.create(model, { limits: trust });
+      session = await InferenceSession.create(model, { ...options, limits: trust });
       const feeds = {};
       for (const { name, type, shape } of session.inputMetadata) {
         const dims = (shape ?? []).map((d) => (typeof d === 'number' ? d : 1));
@@ -335,10 +282,10 @@ export async function hostile(rinfer, base) {
   };
   for (const name of ['digits', 'mnist', 'xgboost-classifier']) {
     const model = await bytes(`${base}/trained/${name}/model.onnx`);
-    for (let n = 0; n < model.length; n += Math.ceil(model.length / 100)) {
+    for (let n = 0; n < model.length; n += Math.ceil((2 * model.length) / rounds)) {
       await attempt(`${name} cut at ${n}`, model.subarray(0, n));
     }
-    for (let i = 0; i < 200; i += 1) {
+    for (let i = 0; i < rounds; i += 1) {
       const damaged = model.slice();
       for (let k = random(8); k >= 0; k -= 1) damaged[random(model.length)] ^= 1 << random(8);
       await attempt(`${name}, damage ${i}`, damaged);

@@ -89,16 +89,28 @@ export const pageTests = {
       return order.join(' > ');
     }),
 
-  bench: (browser, url) =>
-    visit(browser, url, 'bench', async (page) => {
-      await page.selectOption('#pick', 'models/digits.onnx');
-      await page.click('#go');
-      const line = await says(page, '#status', /ms a run/);
-      const [download] = await Promise.all([page.waitForEvent('download'), page.click('#save')]);
-      const { schema, version, machines } = JSON.parse(readFileSync(await download.path(), 'utf8'));
-      const [{ status, stats }] = machines[0].results;
+  bench: (browser, url) => bench(browser, url, ['wasm']),
+};
+
+/** The pages that look different with WebGPU. */
+export const gpuPageTests = {
+  bench: (browser, url) => bench(browser, url, ['wasm', 'webgpu']),
+};
+
+function bench(browser, url, backends) {
+  return visit(browser, url, 'bench', async (page) => {
+    await page.selectOption('#pick', 'models/digits.onnx');
+    await page.click('#go');
+    const line = await says(page, '#status', /ms a run/);
+    const [download] = await Promise.all([page.waitForEvent('download'), page.click('#save')]);
+    const { schema, version, machines } = JSON.parse(readFileSync(await download.path(), 'utf8'));
+    const found = machines.map(({ adapter }) => adapter.backend);
+    if (found.join() !== backends.join()) throw new Error(`it ran on ${found}: ${line}`);
+    for (const { results } of machines) {
+      const [{ status, stats }] = results;
       if (schema !== 'rinfer-gpubench' || version !== 1 || status !== 'ok' || !stats.repetitions)
         throw new Error(`${schema} ${version} ${status}`);
-      return line;
-    }),
-};
+    }
+    return line;
+  });
+}

@@ -3,7 +3,8 @@
 //   node test/run.mjs [NAME…]      only these tests
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { launch } from './browser.mjs';
+import { call, launch } from './browser.mjs';
+import { gpuTests } from './gpu.mjs';
 import * as tests from './page.js';
 import { nodeTests } from './node.mjs';
 import { pageTests } from './pages.mjs';
@@ -31,18 +32,7 @@ const server = await serve();
 const browser = await launch();
 
 /** Calls a test of page.js in a page. */
-async function inPage(page, name, ...args) {
-  return page.evaluate(
-    async ([test_, base, rest]) => {
-      const [rinfer, all] = await Promise.all([
-        import(`${base}/dist/index.js`),
-        import(`${base}/test/page.js`),
-      ]);
-      return all[test_](rinfer, base, ...rest);
-    },
-    [name, server.url, args],
-  );
-}
+const inPage = (page, name, ...args) => call(page, server.url, 'page.js', name, args);
 
 /** Formats of pictures that this build does not read (the browser itself does). */
 const PICTURES = ['bmp', 'jpeg2k', 'png', 'pnm', 'tiff', 'webp'];
@@ -106,6 +96,7 @@ try {
     if (loud.length > 0) throw new Error(loud.join('\n'));
     return 'nothing was complained about';
   });
+  await gpuTests({ test, wanted, url: server.url, expected: expectedFailures() });
   for (const [name, f] of Object.entries(nodeTests))
     await test(`node-${name}`, () => f(server.url));
   for (const [name, f] of Object.entries(pageTests)) {
