@@ -9,7 +9,7 @@ use rinfer_graph::{
 
 use crate::executable::{Executable, Located};
 
-/// Runs a control-flow node. `bodies` are its graphs in the order of [`Op::bodies`].
+/// Runs a Loop or a Scan. `bodies` are its graphs in the order of [`Op::bodies`].
 pub(crate) fn run(
     op: &Op,
     bodies: &[Executable],
@@ -17,12 +17,9 @@ pub(crate) fn run(
     cx: &RunCx<'_>,
 ) -> Result<Vec<Value>, Located> {
     match (op, bodies) {
-        (Op::If(op), [then_branch, else_branch]) => {
-            run_if(op, then_branch, else_branch, inputs, cx)
-        }
         (Op::Loop(op), [body]) => run_loop(op, body, inputs, cx),
         (Op::Scan(op), [body]) => run_scan(op, body, inputs, cx),
-        _ => Err(invalid!("{} is no control flow", op.name()).into()),
+        _ => Err(invalid!("{} is no loop", op.name()).into()),
     }
 }
 
@@ -43,22 +40,17 @@ fn condition(value: &Value) -> Result<bool, Reason> {
     }
 }
 
-fn run_if(
-    op: &If,
-    then_branch: &Executable,
-    else_branch: &Executable,
-    inputs: Vec<Option<Value>>,
-    cx: &RunCx<'_>,
-) -> Result<Vec<Value>, Located> {
+/// Which of its graphs an If runs, and what that is given.
+pub(crate) fn branch(op: &If, inputs: Vec<Option<Value>>) -> Result<(usize, Vec<Value>), Reason> {
     let mut inputs = all(inputs)?;
     let captures = inputs.split_off(1.min(inputs.len()));
     let cond = condition(inputs.first().ok_or_else(|| invalid!("input 0 is missing"))?)?;
     let (mut first, split) = (captures, op.then_branch.inputs().len());
     if split > first.len() {
-        return Err(invalid!("{} captures where {split} are needed", first.len()).into());
+        return Err(invalid!("{} captures where {split} are needed", first.len()));
     }
     let second = first.split_off(split);
-    if cond { then_branch.run(first, cx) } else { else_branch.run(second, cx) }
+    Ok(if cond { (0, first) } else { (1, second) })
 }
 
 fn run_loop(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rinfer_graph::backend::{
     Backend, Backends, Held, Memory, NodeError, Program, Reading, Region, RunCx, Running,
 };
-use rinfer_graph::{Fact, Graph, NodeId, Reason, Tensor, Value, ValueId, invalid};
+use rinfer_graph::{Fact, Graph, NodeId, Op, Reason, Tensor, Value, ValueId, invalid};
 use web_time::Instant;
 
 use crate::control;
@@ -107,8 +107,8 @@ pub struct Placement {
 }
 
 impl Executable {
-    /// Gives every node to the first backend that supports it, and compiles maximal runs. Control
-    /// flow does not pause: its bodies run on backends that need not.
+    /// Gives every node to the first backend that supports it, and compiles maximal runs. Loop and
+    /// Scan do not pause: their bodies run on backends that need not.
     pub fn new(
         graph: Arc<Graph>,
         backends: &Backends,
@@ -122,8 +122,9 @@ impl Executable {
                 None => {
                     let node = nodes[0];
                     let bodies = graph.node(node).op.bodies();
-                    let inside: Backends =
-                        backends.iter().filter(|b| !b.pauses()).cloned().collect();
+                    let pauses = matches!(graph.node(node).op, Op::If(_));
+                    let fit = |b: &&Arc<dyn Backend>| pauses || !b.pauses();
+                    let inside: Backends = backends.iter().filter(fit).cloned().collect();
                     let bodies = bodies.into_iter().map(|body| {
                         Executable::new(body.clone(), &inside, progress)
                             .map_err(|e| e.inside(&graph, node))
@@ -203,7 +204,8 @@ impl Executable {
             return Err(invalid!("{} inputs for a graph of {needed}", inputs.len()));
         }
         let env = Env::new(&self.graph, inputs);
-        Ok(Progress { env, keep, part: 0, inside: None, coming: Vec::new(), waits: false })
+        let (inside, branch, coming) = (None, None, Vec::new());
+        Ok(Progress { env, keep, part: 0, inside, branch, coming, waits: false })
     }
 
     /// Goes on with a run until `until` has passed; its outputs, if it is through.
@@ -235,7 +237,7 @@ impl Executable {
         made.collect::<Result<_, Located>>().map(Some)
     }
 
-    /// Goes on with one part; whether it is through. Control flow is never paused inside.
+    /// Goes on with one part; whether it is through.
     fn part(
         &self,
         part: &Part,
@@ -248,7 +250,8 @@ impl Executable {
             Work::Region { program, .. } => program.takes_device(),
             Work::Control { .. } => false,
         };
-        if run.inside.is_none() && !takes_device && !self.bring(part, run, cx, until)? {
+        let begun = run.inside.is_some() || run.branch.is_some();
+        if !begun && !takes_device && !self.bring(part, run, cx, until)? {
             return Ok(false);
         }
         let env = &mut run.env;
@@ -284,20 +287,52 @@ impl Executable {
             }
             Work::Control { node, bodies } => {
                 let cx = &RunCx { memory: left(), ..*cx };
-                let n = graph.node(*node);
-                let brought = &run.coming;
-                let mut read = |v| match brought.iter().find(|c| c.of == v) {
-                    Some(coming) => coming.value()?.into_host(cx),
-                    None => env.read(graph, v, false)?.into_host(cx),
-                };
-                let given = n.inputs.iter().map(|v| v.map(&mut read).transpose());
-                let given = given.collect::<Result<_, Reason>>()?;
-                run.coming.clear();
-                let made =
-                    control::run(&n.op, bodies, given, cx).map_err(|e| e.inside(graph, *node))?;
-                env.put(&n.outputs, made.into_iter().map(Held::Host).collect());
+                return self.control(*node, bodies, run, cx, until);
             }
         }
+        Ok(true)
+    }
+
+    /// Goes on with control flow; whether it is through. If goes on as its branch does, Loop and
+    /// Scan are never paused inside.
+    fn control(
+        &self,
+        node: NodeId,
+        bodies: &[Executable],
+        run: &mut Progress,
+        cx: &RunCx<'_>,
+        until: Option<Instant>,
+    ) -> Result<bool, Located> {
+        let (graph, n) = (&*self.graph, self.graph.node(node));
+        let inside = |e: Located| e.inside(graph, node);
+        if run.branch.is_none() {
+            let (env, brought) = (&mut run.env, &run.coming);
+            let mut read = |v| match brought.iter().find(|c| c.of == v) {
+                Some(coming) => coming.value()?.into_host(cx),
+                None => env.read(graph, v, false)?.into_host(cx),
+            };
+            let given = n.inputs.iter().map(|v| v.map(&mut read).transpose());
+            let given = given.collect::<Result<_, Reason>>()?;
+            run.coming.clear();
+            let Op::If(op) = &n.op else {
+                let made = control::run(&n.op, bodies, given, cx).map_err(inside)?;
+                run.env.put(&n.outputs, made.into_iter().map(Held::Host).collect());
+                return Ok(true);
+            };
+            let chosen = control::branch(op, given).and_then(|(i, given)| {
+                let given = given.into_iter().map(Held::Host).collect();
+                Ok((i, Box::new(bodies[i].begin(given, Vec::new())?)))
+            });
+            run.branch = Some(chosen.map_err(|reason| inside(reason.into()))?);
+        }
+        let Some((i, branch)) = &mut run.branch else { return Ok(true) };
+        let made = bodies[*i].advance(branch, cx, until).map_err(inside)?;
+        let Some(made) = made else {
+            run.waits = branch.waits;
+            return Ok(false);
+        };
+        run.branch = None;
+        run.env.put(&n.outputs, made);
         Ok(true)
     }
 
@@ -384,6 +419,8 @@ pub(crate) struct Progress {
     part: usize,
     /// The part's run, if it is paused inside, and the memory that it may take.
     inside: Option<(Box<dyn Running>, usize)>,
+    /// The branch of an If that it is in.
+    branch: Option<(usize, Box<Progress>)>,
     /// What the part reads from devices, on its way to the host.
     coming: Vec<Coming>,
     /// Whether the last slice ended because a device is not ready.

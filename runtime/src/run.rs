@@ -53,8 +53,8 @@ enum Leaving {
 }
 
 impl Run {
-    /// Goes on for about this long: at least one node is run, and none is paused inside, nor is
-    /// control flow. The outputs, once there are all.
+    /// Goes on for about this long: at least one node is run, and none is paused inside, nor are
+    /// Loop and Scan. The outputs, once there are all.
     ///
     /// # Errors
     /// As for [`Session::run_with`]; the run is over.
@@ -387,6 +387,31 @@ mod tests {
             assert_eq!(made, whole);
             assert!(slices > 1, "{slices} slices");
             assert!(run.advance(Duration::ZERO).is_err());
+        }
+    }
+
+    #[test]
+    fn a_branch_is_done_in_slices() {
+        let text =
+            "x: float[n]; c: bool; y = If<then_branch = { a = Exp(x); b = Sin(a); d = Cos(b);
+                    → d }, else_branch = { e = Neg(x); → e }>(c); z = Abs(y); → z";
+        let session = Arc::new(Session::builder().optimize(false).load_text(text).unwrap());
+        for (cond, least) in [(true, 4), (false, 2)] {
+            let given = || {
+                let cond = Tensor::from_slice(&[], &[crate::Bool::from(cond)]);
+                [("x", Tensor::vector(&[0.5f32, 2.0])), ("c", cond)]
+            };
+            let whole = session.run(given()).unwrap();
+            let mut run = session.start(given(), &RunOptions::new()).unwrap();
+            let mut slices = 1;
+            let made = loop {
+                match run.advance(Duration::ZERO).unwrap() {
+                    Some(made) => break made,
+                    None => slices += 1,
+                }
+            };
+            assert_eq!(made, whole);
+            assert!(slices >= least, "{slices} slices");
         }
     }
 
