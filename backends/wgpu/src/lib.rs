@@ -1,4 +1,4 @@
-//! rinfer's GPU backend: the same graphs on Vulkan, Metal and DirectX 12, through wgpu.
+//! rinfer's GPU backend: the same graphs on Vulkan, Metal, DirectX 12 and WebGPU, through wgpu.
 //!
 //! A node becomes kernels for the sizes at hand: WGSL with what the sizes and dtypes ask for. A
 //! plan says which kernels run, in which order and memory; it is recorded and submitted as a whole,

@@ -237,8 +237,48 @@ export async function gpuResident(rinfer) {
   gone.dispose();
   await fails('invalid', () => gone.getData());
   await fails('invalid', () => create({ ...GPU, preferredOutputLocation: 'texture' }));
+  await readAgain(rinfer);
   await Promise.all([session, other, host].map((one) => one.release()));
   return 'twenty runs on one tensor';
+}
+
+/** What is on the GPU comes back where a shape depends on it, and where the CPU reads it. */
+async function readAgain({ InferenceSession, Tensor }) {
+  const vector = (name, type, n = 'n') => port(name, type, [n]);
+  const sizes = model({
+    nodes: [node('Add', ['s', 's'], ['t'])],
+    inputs: [vector('s', 7)],
+    outputs: [vector('t', 7)],
+  });
+  const reader = model({
+    nodes: [node('Reshape', ['x', 't'], ['y']), node('Cast', ['t'], ['d'], [castTo(11)])],
+    inputs: [vector('x', 1, 'k'), vector('t', 7)],
+    outputs: [port('y', 1, ['a', 'b']), vector('d', 11)],
+  });
+  const everything = { ...GPU, preferredOutputLocation: 'gpu-buffer' };
+  const [first, second] = [
+    await InferenceSession.create(sizes, everything),
+    await InferenceSession.create(reader, everything),
+  ];
+  for (const [a, b] of [
+    [1, 3],
+    [3, 1],
+  ]) {
+    const { t } = await first.run({ s: new Tensor('int64', [a, b], [2]) });
+    check(t.location === 'gpu-buffer', `it is in ${t.location}`);
+    const x = new Tensor(
+      'float32',
+      Float32Array.from({ length: 12 }, (_, i) => i),
+      [12],
+    );
+    const { y, d } = await second.run({ x, t });
+    check(y.dims.join() === `${2 * a},${2 * b}`, `dims ${y.dims}`);
+    check((await y.getData())[11] === 11, 'its content');
+    check((await d.getData()).join() === `${2 * a},${2 * b}` && d.type === 'float64', 'the cast');
+    t.dispose();
+  }
+  await first.release();
+  await second.release();
 }
 
 /** Faults on the GPU, and what it has no memory for, are errors; what it cannot do the CPU does. */
