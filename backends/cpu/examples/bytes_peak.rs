@@ -2,7 +2,9 @@
 //!
 //! `cargo run --release -p rinfer-cpu --example bytes_peak -- [threads]`
 use rinfer_cpu::dots_dispatch;
-use rinfer_cpu::gemm::bytes::{Bias, ByteGemm, Codes, Matrix, PackedBytes, Per, Side, Sums, Zero};
+use rinfer_cpu::gemm::bytes::{
+    Bias, ByteGemm, Codes, Left, Matrix, PackedBytes, Per, Side, Sums, Zero,
+};
 use rinfer_cpu::par::Pool;
 use rinfer_cpu::peak::rate;
 use rinfer_cpu::simd::{Bytes, Dots, I32s, Simd};
@@ -52,7 +54,7 @@ fn measure(bytes: Bytes, pool: &Pool, (m, n, k): (usize, usize, usize), peak: f6
     let mut run = |codes_too: bool| {
         let left = PackedBytes::pack(bytes, Side::Left, &a).expect("memory");
         let (a_zero, b_zero, bias) = (Zero::One(128), Zero::One(0), Bias::None);
-        let gemm = ByteGemm { a: &left, b: &right, a_zero, b_zero, bias };
+        let gemm = ByteGemm { a: Left::Packed(&left), b: &right, a_zero, b_zero, bias };
         if codes_too {
             gemm.run(&finish, &mut codes, n).expect("sizes");
         } else {
