@@ -8,7 +8,7 @@ use super::quantize::{code_of, load_codes, shifted};
 use crate::kernel::{Args, Cx, Kernel};
 use crate::math::Activation;
 use crate::par;
-use crate::simd::{F32s, I32s};
+use crate::simd::{F32s, I32s, Simd};
 
 /// Codes that one call adds.
 const BLOCK: usize = 16 * 1024;
@@ -80,17 +80,21 @@ pub(super) fn compile(op: &QuantizedAdd, cx: &Cx<'_>) -> Result<Kernel, Reason> 
     }))
 }
 
+/// What the codes from `at` on stand for.
+#[inline(always)]
+fn numbers<S: Simd>(s: S, side: &Side<'_>, at: usize) -> S::F32 {
+    let x = load_codes(s, side.signed, &side.codes[at..]).to_f32();
+    (x - s.splat(side.zero)) * s.splat(side.scale)
+}
+
 crate::simd_fn! {
     fn add(s: S, sides: [Side<'_>; 2], to: Codes, y: &mut [u8]) {
         let least = if to.relu { 0.0 } else { f32::NEG_INFINITY };
         let of = [to.scale, to.zero, to.ends[0], to.ends[1]].map(|x| s.splat(x));
         let whole = y.len() - y.len() % S::LANES;
         for j in (0..whole).step_by(S::LANES) {
-            let [a, b] = sides.map(|side| {
-                let x = load_codes(s, side.signed, &side.codes[j..]).to_f32();
-                (x - s.splat(side.zero)) * s.splat(side.scale)
-            });
-            code_of::<S>((a + b).max(s.splat(least)), of).store_u8(&mut y[j..]);
+            let sum = numbers(s, &sides[0], j) + numbers(s, &sides[1], j);
+            code_of::<S>(sum.max(s.splat(least)), of).store_u8(&mut y[j..]);
         }
         for (j, y) in y.iter_mut().enumerate().skip(whole) {
             let [a, b] = sides.map(|side| {

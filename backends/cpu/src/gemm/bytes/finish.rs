@@ -155,22 +155,17 @@ impl Finish for Codes<'_> {
     #[inline(always)]
     fn row<S: Simd>(&self, s: S, (row, col): (usize, usize), sums: &mut [i32], y: &mut [u8]) {
         let to = Clip::new(s, self.zero, self.ends);
-        let one = match self.scale {
-            Per::One(x) => Some(s.splat(x)),
-            Per::Rows(x) => Some(s.splat(x[row])),
-            Per::Cols(_) => None,
+        let scale = match self.scale {
+            Per::One(x) => s.splat(x),
+            Per::Rows(x) => s.splat(x[row]),
+            Per::Cols(x) => return to.each(s, &x[col..][..sums.len()], sums, y),
         };
-        let scales = if let Per::Cols(x) = self.scale { &x[col..][..sums.len()] } else { &[] };
         let whole = sums.len() - sums.len() % S::LANES;
         for j in (0..whole).step_by(S::LANES) {
-            let scale = one.unwrap_or_else(|| s.load(&scales[j..]));
             to.code(s.load_i32(&sums[j..]).to_f32() * scale).store_u8(&mut y[j..]);
         }
         if whole < sums.len() {
-            let mut last = [0; MAX_LANES];
-            last[..sums.len() - whole].copy_from_slice(&sums[whole..]);
-            let scale = one.unwrap_or_else(|| s.load_partial(&scales[whole..], 0.0));
-            store_some(to.code(s.load_i32(&last).to_f32() * scale), &mut y[whole..]);
+            to.some(to.code(load_some(s, &sums[whole..]).to_f32() * scale), &mut y[whole..]);
         }
     }
 }
@@ -187,8 +182,31 @@ impl<S: Simd> Clip<S> {
     #[inline(always)]
     fn new(s: S, zero: i32, ends: [i32; 2]) -> Clip<S> {
         // Clipped before it is shifted: what is far out of range is no int32.
-        let [lo, hi] = ends.map(|end| s.splat((end - zero) as f32));
+        let (lo, hi) = (s.splat((ends[0] - zero) as f32), s.splat((ends[1] - zero) as f32));
         Clip { lo, hi, zero: s.splat_i32(zero) }
+    }
+
+    /// The codes of sums, a scale for each.
+    #[inline(always)]
+    fn each(&self, s: S, scales: &[f32], sums: &[i32], y: &mut [u8]) {
+        let whole = sums.len() - sums.len() % S::LANES;
+        for j in (0..whole).step_by(S::LANES) {
+            let x = s.load_i32(&sums[j..]).to_f32() * s.load(&scales[j..]);
+            self.code(x).store_u8(&mut y[j..]);
+        }
+        if whole < sums.len() {
+            let scale = s.load_partial(&scales[whole..], 0.0);
+            let x = load_some(s, &sums[whole..]).to_f32() * scale;
+            self.some(self.code(x), &mut y[whole..]);
+        }
+    }
+
+    /// The low bytes of as many codes as `y` has room for.
+    #[inline(always)]
+    fn some(&self, codes: S::I32, y: &mut [u8]) {
+        let mut bytes = [0; MAX_LANES];
+        codes.store_u8(&mut bytes);
+        y.copy_from_slice(&bytes[..y.len()]);
     }
 
     /// NaN becomes the least code.
@@ -198,12 +216,12 @@ impl<S: Simd> Clip<S> {
     }
 }
 
-/// The low bytes of as many lanes as `y` has room for.
+/// Fewer sums than a vector holds, and zeros.
 #[inline(always)]
-fn store_some<S: Simd>(codes: impl I32s<S>, y: &mut [u8]) {
-    let mut bytes = [0; MAX_LANES];
-    codes.store_u8(&mut bytes);
-    y.copy_from_slice(&bytes[..y.len()]);
+fn load_some<S: Simd>(s: S, sums: &[i32]) -> S::I32 {
+    let mut all = [0; MAX_LANES];
+    all[..sums.len()].copy_from_slice(sums);
+    s.load_i32(&all)
 }
 
 /// Codes of floats: y = saturate(round(float / y_scale) + zero).
@@ -239,7 +257,7 @@ impl Finish for Requantized<'_> {
         }
         if whole < floats.len() {
             let last = s.load_partial(&floats[whole..], 0.0);
-            store_some(to.code(last / scale), &mut y[whole..]);
+            to.some(to.code(last / scale), &mut y[whole..]);
         }
     }
 }
