@@ -57,3 +57,5 @@ pub use report::Report;
 mod tests;
 #[cfg(test)]
 mod tests_batches;
+#[cfg(test)]
+mod tests_processors;

@@ -107,7 +107,7 @@ fn what_is_excluded_stays_and_what_matches_nothing_is_an_error() {
 
 /// Eight products with Relu between them; the outputs of some have one channel `by` times as
 /// large, which the next weight's row makes up for: the same function, harder to quantize.
-fn planted(layers: &[usize], by: f32) -> Model {
+pub(crate) fn planted(layers: &[usize], by: f32) -> Model {
     let mut state = 7u64;
     let mut uniform = || {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -137,7 +137,7 @@ fn planted(layers: &[usize], by: f32) -> Model {
     Model::from_graph(g)
 }
 
-fn rows(n: usize) -> Vec<Sample> {
+pub(crate) fn rows(n: usize) -> Vec<Sample> {
     let mut state = 99u64;
     let mut uniform = || {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
