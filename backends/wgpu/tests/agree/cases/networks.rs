@@ -58,6 +58,19 @@ pub fn codes(cases: &mut Vec<Case>) {
         random(DType::I32, &[6]),
     ];
     cases.push(case(QLinearConv { window, group: 2 }, &inputs));
+    for activation in [None, Some(Activation::Relu)] {
+        let inputs = [
+            random(DType::U8, &[3, 7, 5]),
+            Tensor::scalar(0.5f32),
+            Tensor::scalar(100u8),
+            random(DType::I8, &[3, 7, 5]),
+            Tensor::scalar(0.25f32),
+            Tensor::scalar(-3i8),
+            Tensor::scalar(0.75f32),
+            Tensor::scalar(9u8),
+        ];
+        cases.push(case(QuantizedAdd { activation }, &inputs).fixed(&[1, 2, 4, 5, 6, 7]));
+    }
 }
 
 pub fn sequences(cases: &mut Vec<Case>) {
