@@ -96,7 +96,7 @@ impl Pool {
         #[cfg(feature = "threads")]
         {
             match &self.threads {
-                Some(pool) => pool.install(|| as_serial(false, f)),
+                Some(pool) => pool.install(|| as_serial(false, || awake(pool, f))),
                 None if self.inherited => f(),
                 None => as_serial(true, f),
             }
@@ -106,10 +106,72 @@ impl Pool {
     }
 }
 
+/// Runs `f` so that the loops inside it stay on this thread: what is already a piece of a loop.
+pub fn alone<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "threads")]
+    return as_serial(true, f);
+    #[cfg(not(feature = "threads"))]
+    f()
+}
+
 #[cfg(feature = "threads")]
 thread_local! {
     /// A serial pool is installed on this thread.
     static SERIAL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(feature = "threads")]
+thread_local! {
+    /// This thread runs something for a pool, or waits for something to run.
+    static BUSY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// How long a thread looks for work before it sleeps: to wake it takes as long as many a node.
+#[cfg(feature = "threads")]
+const AWAKE: Duration = Duration::from_millis(1);
+
+/// Runs `f` on a thread of the pool while the others stay awake.
+#[cfg(feature = "threads")]
+fn awake<R>(pool: &rayon::ThreadPool, f: impl FnOnce() -> R) -> R {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Tells the others that it is over, however it ends.
+    struct Over(std::sync::Arc<AtomicBool>);
+    impl Drop for Over {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+            BUSY.set(false);
+        }
+    }
+    if BUSY.replace(true) {
+        return f();
+    }
+    let over = Over(std::sync::Arc::default());
+    let seen = over.0.clone();
+    pool.spawn_broadcast(move |_| {
+        // A thread that waits for others must not wait here for itself.
+        if !BUSY.replace(true) {
+            look_for_work(|| seen.load(Ordering::Relaxed));
+            BUSY.set(false);
+        }
+    });
+    f()
+}
+
+/// Takes up other threads' work as it comes, until it is over or nothing has come for a while.
+#[cfg(feature = "threads")]
+fn look_for_work(over: impl Fn() -> bool) {
+    let mut idle = Instant::now();
+    while !over() {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => idle = Instant::now(),
+            _ if idle.elapsed() > AWAKE => return,
+            _ => {
+                (0..32).for_each(|_| std::hint::spin_loop());
+                std::thread::yield_now();
+            }
+        }
+    }
 }
 
 #[cfg(feature = "threads")]
