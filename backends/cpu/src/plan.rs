@@ -13,10 +13,11 @@ use rinfer_graph::tensor::size_in_bytes;
 use rinfer_graph::{DType, Dim, Fact, Facts, Reason, Tensor, Type, Value};
 use smallvec::SmallVec;
 
+use crate::conv::chain::Layer;
 use crate::eval::run_node;
 use crate::kernel::{Cx, Kernel, Run};
 use crate::program::{Local, Nodes};
-use crate::{ops, plan_last, plan_turned};
+use crate::{ops, plan_chains, plan_last, plan_turned};
 
 /// Where a step's input comes from.
 pub(crate) enum Source {
@@ -60,6 +61,8 @@ pub(crate) struct Step {
     pub macs: u64,
     /// Whether it only turns an image for its node.
     pub turns: bool,
+    /// The convolution that it is, if its outputs have their channels side by side.
+    pub layer: Option<Layer>,
     /// Values that nobody reads after this step.
     pub dead: SmallVec<[Local; 2]>,
 }
@@ -91,7 +94,30 @@ pub(crate) struct Plan {
     pub quick: AtomicBool,
 }
 
+/// Where a value is made and read within a plan.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Uses {
+    pub made_by: Option<usize>,
+    /// The last step that reads it, and how many reads there are.
+    pub reader: usize,
+    pub reads: usize,
+}
+
 impl Plan {
+    /// The uses of each of `values` values.
+    pub fn uses(&self, values: usize) -> Vec<Uses> {
+        let mut uses = vec![Uses::default(); values];
+        for (i, step) in self.steps.iter().enumerate() {
+            for source in step.inputs.iter().flatten() {
+                if let Source::Local(l) = source {
+                    (uses[*l].reader, uses[*l].reads) = (i, uses[*l].reads + 1);
+                }
+            }
+            step.outputs.iter().for_each(|out| uses[out.local].made_by = Some(i));
+        }
+        uses
+    }
+
     /// Bytes that a run of it takes.
     pub fn bytes(&self) -> usize {
         self.slots.iter().fold(self.outputs, |sum, &n| sum.saturating_add(n))
@@ -161,6 +187,7 @@ impl<'a> Planner<'a> {
         }
         plan_turned::fold(self.nodes, &self.facts, self.cx.limits, &mut self.plan);
         plan_last::turn(self.nodes, &mut self.facts, self.cx.limits, &mut self.plan);
+        plan_chains::join(self.nodes, self.facts.len(), &mut self.plan);
         self.place();
         Ok(self.plan)
     }
@@ -260,6 +287,7 @@ impl<'a> Planner<'a> {
             facts,
             macs,
             turns: false,
+            layer: None,
             dead,
         });
         Ok(())

@@ -15,6 +15,7 @@ use rinfer_graph::shape::Sizes;
 use rinfer_graph::{Dim, Fact, Facts, Limits, Node, Op, Tensor, ValueId};
 use smallvec::{SmallVec, smallvec};
 
+use crate::conv::chain::Layer;
 use crate::kernel::{Cx, Kernel};
 use crate::ops;
 use crate::plan::{Out, Place, Plan, Source, Step};
@@ -124,7 +125,7 @@ impl Turner<'_> {
         if !any && !matches!(op, Op::Conv(_) | Op::QLinearConv(_)) {
             return false;
         }
-        let Some(kernel) = self.compile(step, Node { op, ..node.clone() }, &roles) else {
+        let Some((kernel, layer)) = self.compile(step, Node { op, ..node.clone() }, &roles) else {
             return false;
         };
         for k in 0..step.inputs.len() {
@@ -134,7 +135,7 @@ impl Turner<'_> {
                 step.inputs[k] = Some(Source::Local(self.turn(l, step.node)));
             }
         }
-        step.kernel = kernel;
+        (step.kernel, step.layer) = (kernel, layer);
         true
     }
 
@@ -149,8 +150,8 @@ impl Turner<'_> {
         {
             return false;
         }
-        let Some(kernel) = self.compile(step, node.clone(), &roles) else { return false };
-        step.kernel = kernel;
+        let Some((kernel, layer)) = self.compile(step, node.clone(), &roles) else { return false };
+        (step.kernel, step.layer) = (kernel, layer);
         true
     }
 
@@ -224,8 +225,8 @@ impl Turner<'_> {
         (0..step.inputs.len()).map(role).collect()
     }
 
-    /// The kernel over values laid out so; `None` if there is none.
-    fn compile(&self, step: &Step, node: Node, roles: &Roles) -> Option<Kernel> {
+    /// The kernel over values laid out so, and the convolution that it is; `None` if there is none.
+    fn compile(&self, step: &Step, node: Node, roles: &Roles) -> Option<(Kernel, Option<Layer>)> {
         let locals = self.nodes.inputs(step.node);
         let mut inputs: SmallVec<[Option<Fact>; 4]> = SmallVec::new();
         for (k, source) in step.inputs.iter().enumerate() {
@@ -245,13 +246,17 @@ impl Turner<'_> {
         let inputs: SmallVec<[Option<&Fact>; 4]> = inputs.iter().map(Option::as_ref).collect();
         let outputs: Facts = step.facts.iter().map(turned_fact).collect();
         let cx = self.cx(&node, &inputs, &outputs);
-        match &node.op {
-            Op::Conv(op) if roles[0] == Role::Keep => ops::conv::compile_first(op, &cx).ok(),
-            Op::Conv(op) => ops::conv::compile_last(op, &cx).ok(),
-            Op::QLinearConv(op) => ops::conv_integer::compile_last(op, &cx).ok(),
-            Op::Pool(op) => ops::pool::last::compile(op, &cx).ok(),
-            _ => ops::compile(&cx).ok(),
-        }
+        let layer = match &node.op {
+            Op::Conv(op) if roles[0] == Role::Keep => ops::conv::layer_first(op, &cx),
+            Op::Conv(op) => ops::conv::layer_last(op, &cx),
+            Op::QLinearConv(op) => {
+                return Some((ops::conv_integer::compile_last(op, &cx).ok()?, None));
+            }
+            Op::Pool(op) => return Some((ops::pool::last::compile(op, &cx).ok()?, None)),
+            _ => return Some((ops::compile(&cx).ok()?, None)),
+        };
+        let layer = layer.ok()?;
+        Some((ops::conv::compile_layer(cx.isa, layer.clone()), Some(layer)))
     }
 
     fn cx<'c>(
@@ -326,6 +331,7 @@ impl Turner<'_> {
             facts: made,
             macs: 0,
             turns: true,
+            layer: None,
             dead: SmallVec::new(),
         });
     }
@@ -390,31 +396,37 @@ mod tests {
         g.outputs().iter().map(|v| values[v].clone()).collect()
     }
 
-    /// Counts images that were turned.
+    /// Counts images that were turned, and convolutions.
     #[derive(Default)]
-    struct Turns(AtomicUsize);
+    struct Seen {
+        turns: AtomicUsize,
+        convs: AtomicUsize,
+    }
 
-    impl Profile for Turns {
+    impl Profile for Seen {
         fn node(&self, event: &NodeEvent<'_>) {
-            self.0.fetch_add(usize::from(event.op == "Transpose"), Ordering::Relaxed);
+            self.turns.fetch_add(usize::from(event.op == "Transpose"), Ordering::Relaxed);
+            self.convs.fetch_add(usize::from(event.op == "Conv"), Ordering::Relaxed);
         }
     }
 
-    fn as_a_whole(g: &Graph, x: &Value) -> Vec<Value> {
+    /// What the graph makes of x, and how many steps of the plan were convolutions.
+    fn as_a_whole(g: &Graph, x: &Value) -> (Vec<Value>, usize) {
         let nodes = g.order();
         let (inputs, outputs) = (g.inputs().to_vec(), g.outputs().to_vec());
         let region =
             Region { graph: g, nodes, inputs: &inputs, outputs: &outputs, progress: &|_| {} };
         let program = CpuBackend::new(Isa::best(), 2).unwrap().compile(region).unwrap();
-        let turns = Turns::default();
-        let cx = RunCx { profile: Some(&turns), ..RunCx::unbounded() };
+        let seen = Seen::default();
+        let cx = RunCx { profile: Some(&seen), ..RunCx::unbounded() };
         let made = program.run(vec![x.clone()], &cx).unwrap();
-        assert!(turns.0.into_inner() > 0, "nothing was turned");
-        made
+        assert!(seen.turns.into_inner() > 0, "nothing was turned");
+        (made, seen.convs.into_inner())
     }
 
-    /// `text` reads x [2, 3, 17, 20] and weights `w1` to `w9`, whose shapes come first in it.
-    fn check(weights: &[&[usize]], text: &str) {
+    /// `text` reads x [2, 3, 17, 20] and weights `w1` to `w9`, whose shapes come first in it; how
+    /// many steps of the plan are convolutions.
+    fn check(weights: &[&[usize]], text: &str) -> usize {
         let mut r = Random::new(3);
         let mut source = "x: float[2, 3, 17, 20]; ".to_string();
         for (i, shape) in weights.iter().enumerate() {
@@ -423,7 +435,8 @@ mod tests {
         }
         let g = onnx::parse(&(source + text)).unwrap();
         let x = Value::Tensor(numbers(&mut r, &[2, 3, 17, 20]));
-        for (wanted, found) in one_by_one(&g, &x).iter().zip(as_a_whole(&g, &x)) {
+        let (made, convs) = as_a_whole(&g, &x);
+        for (wanted, found) in one_by_one(&g, &x).iter().zip(made) {
             let (wanted, found) = (wanted.as_tensor().unwrap(), found.as_tensor().unwrap());
             assert_eq!(wanted.shape(), found.shape());
             let scale = wanted.as_slice::<f32>().iter().fold(1.0f32, |m, x| m.max(x.abs()));
@@ -431,6 +444,7 @@ mod tests {
                 assert!((a - b).abs() <= 1e-5 * scale, "{b} is not {a} of {scale}: {text}");
             }
         }
+        convs
     }
 
     const START: &str = "a = Conv<pads = [1, 1, 1, 1]>(x, w1); b = Relu(a); ";
@@ -457,6 +471,21 @@ mod tests {
                  → b, c, e, f, h"
             ),
         );
+    }
+
+    #[test]
+    fn blocks_become_one_step_where_their_middle_is_large() {
+        let of = |mid: usize, text: &str| {
+            let w = [[8, 3, 3, 3], [mid, 8, 1, 1], [mid, 1, 3, 3], [8, mid, 1, 1]];
+            check(&w.each_ref().map(|w| &w[..]), &format!("{START} {text}"))
+        };
+        let block = "c = Conv(b, w2); d = Conv<pads = [1, 1, 1, 1], group = 400>(c, w3); \
+                     e = Conv(d, w4); y = Add(e, b);";
+        assert_eq!(of(400, &format!("{block} → y")), 2);
+        // What others read too is made as a whole.
+        assert_eq!(of(400, &format!("{block} → y, d")), 3);
+        assert_eq!(of(400, &format!("{block} → y, c")), 4);
+        assert_eq!(of(40, &format!("{} → y", block.replace("400", "40"))), 4);
     }
 
     #[test]
@@ -505,6 +534,6 @@ mod tests {
         source += "y = DequantizeLinear(c4, s, z); → y";
         let g = onnx::parse(&source).unwrap();
         let x = Value::Tensor(numbers(&mut r, &[2, 3, 17, 20]));
-        assert_eq!(one_by_one(&g, &x), as_a_whole(&g, &x));
+        assert_eq!(one_by_one(&g, &x), as_a_whole(&g, &x).0);
     }
 }

@@ -10,32 +10,15 @@ use smallvec::SmallVec;
 
 use crate::kernel::Cx;
 use crate::ops::attention::{Turned, compile_turned};
-use crate::plan::{Plan, Source};
+use crate::plan::{Plan, Source, Uses};
 use crate::program::{Local, Nodes};
 
 /// [batch, position, head, element] ↔ [batch, head, position, element]
 const SWAP: [usize; 4] = [0, 2, 1, 3];
 
-/// Where a value is made and read within the plan.
-#[derive(Clone, Copy, Default)]
-struct Uses {
-    made_by: Option<usize>,
-    /// The last step that reads it, and how many reads there are.
-    reader: usize,
-    reads: usize,
-}
-
 /// Takes Transposes around attention out of the plan.
 pub(crate) fn fold(nodes: &Nodes, facts: &[Option<Fact>], limits: &Limits, plan: &mut Plan) {
-    let mut uses = vec![Uses::default(); facts.len()];
-    for (i, step) in plan.steps.iter().enumerate() {
-        for source in step.inputs.iter().flatten() {
-            if let Source::Local(l) = source {
-                (uses[*l].reader, uses[*l].reads) = (i, uses[*l].reads + 1);
-            }
-        }
-        step.outputs.iter().for_each(|out| uses[out.local].made_by = Some(i));
-    }
+    let uses = plan.uses(facts.len());
     let mut gone = vec![false; plan.steps.len()];
     for i in 0..plan.steps.len() {
         if let Op::Attention(_) = nodes.node(plan.steps[i].node).op {

@@ -25,17 +25,44 @@ const SUMS: usize = 8;
 pub fn run(isa: Isa, g: &Geometry, (x, w): (&[f32], &[f32]), follow: &Follow<'_>, y: &mut [f32]) {
     let [_, h, wide] = &g.axes;
     let row = wide.output * g.group;
-    let job = Job { g, x, w, follow };
+    let image = g.group * g.in_len();
+    let job = Job { g, w, follow };
     par::rows(y, row, row * g.taps() / 16, |rows, y| {
         for (r, y) in rows.zip(y.chunks_exact_mut(row)) {
-            output_row(isa, &job, (r / h.output, r % h.output), y);
+            let residual = follow.residual.map(|all| &all[r * row..][..row]);
+            let x = Image { x: &x[r / h.output * image..][..image], top: 0 };
+            output_row(isa, &job, x, (r % h.output, residual), y);
         }
     });
 }
 
+/// Some rows of an image.
+#[derive(Clone, Copy)]
+pub struct Image<'a> {
+    /// The rows.
+    pub x: &'a [f32],
+    /// Which row is the first.
+    pub top: usize,
+}
+
+/// As [`run`], for the rows from `first` on of one image, as many as `y` holds, on this thread; `x`
+/// has the rows that they see. There is no residual.
+pub fn rows(
+    isa: Isa,
+    g: &Geometry,
+    (x, w): (Image<'_>, &[f32]),
+    follow: &Follow<'_>,
+    first: usize,
+    y: &mut [f32],
+) {
+    let row = g.axes[2].output * g.group;
+    for (oy, y) in (first..).zip(y.chunks_exact_mut(row)) {
+        output_row(isa, &Job { g, w, follow }, x, (oy, None), y);
+    }
+}
+
 struct Job<'a> {
     g: &'a Geometry,
-    x: &'a [f32],
     w: &'a [f32],
     follow: &'a Follow<'a>,
 }
@@ -44,13 +71,15 @@ struct Job<'a> {
 type At = (usize, usize, usize);
 
 crate::simd_fn! {
-    /// One row of one image's outputs.
-    fn output_row(s: S, job: &Job<'_>, at: (usize, usize), y: &mut [f32]) {
-        let (g, [_, h, w], (image, oy)) = (job.g, &job.g.axes, at);
-        let c = g.group;
-        let x = &job.x[image * c * g.in_len()..][..c * g.in_len()];
-        let row = image * h.output + oy;
-        let residual = job.follow.residual.map(|r| &r[row * w.output * c..][..w.output * c]);
+    /// Row `at.0` of one image's outputs, to which `at.1` is added.
+    fn output_row(
+        s: S,
+        job: &Job<'_>,
+        x: Image<'_>,
+        at: (usize, Option<&[f32]>),
+        y: &mut [f32],
+    ) {
+        let ([_, h, w], c, (oy, residual)) = (&job.g.axes, job.g.group, at);
         let clip = job.follow.clip();
         let part = Part { job, x, residual, clip, c, rows: taps_inside(h, oy) };
         match (w.kernel, w.stride, w.dilation) {
@@ -68,7 +97,7 @@ crate::simd_fn! {
 /// A row of outputs.
 struct Part<'a> {
     job: &'a Job<'a>,
-    x: &'a [f32],
+    x: Image<'a>,
     residual: Option<&'a [f32]>,
     /// What outputs are clipped to.
     clip: (f32, f32),
@@ -129,11 +158,11 @@ impl Part<'_> {
         let step = w.stride * c;
         let mut acc = [s.zero(); N];
         for ky in self.rows.clone() {
-            let iy = oy * h.stride + ky * h.dilation - h.before;
+            let iy = oy * h.stride + ky * h.dilation - h.before - self.x.top;
             for kx in columns.clone() {
                 let ix = ox * w.stride + kx * w.dilation - w.before;
                 let weight = load::<S, PART>(s, c, &self.job.w[(ky * w.kernel + kx) * c + c0..]);
-                let x = &self.x[(iy * w.input + ix) * c + c0..];
+                let x = &self.x.x[(iy * w.input + ix) * c + c0..];
                 for j in 0..N {
                     acc[j] = weight.mul_add(load::<S, PART>(s, c, &x[j * step..]), acc[j]);
                 }
@@ -174,12 +203,12 @@ impl Part<'_> {
             let c0 = c0.min(c - S::LANES);
             let mut acc = [s.zero(); N];
             for ky in self.rows.clone() {
-                let iy = oy * h.stride + ky * h.dilation - h.before;
+                let iy = oy * h.stride + ky * h.dilation - h.before - self.x.top;
                 let mut weights = [s.zero(); K];
                 for kx in 0..K {
                     weights[kx] = s.load(&self.job.w[(ky * K + kx) * c + c0..]);
                 }
-                let row = &self.x[iy * w.input * c..][..w.input * c];
+                let row = &self.x.x[iy * w.input * c..][..w.input * c];
                 for i in 0..(N - 1) * STEP + K {
                     let column = (ox * STEP + i).wrapping_sub(w.before);
                     if EDGE && column >= w.input {

@@ -72,24 +72,38 @@ pub fn run(
     follow: &Follow<'_>,
     y: &mut [f32],
 ) -> Result<(), Reason> {
+    let row = g.axes[2].output * g.m;
+    let row_ns = row * g.c * g.taps() / 32;
+    let failure = par::Failure::default();
+    par::rows(y, row, row_ns, |at, y| {
+        failure.attempt(|| rows(isa, g, (x, w), follow, at.start, y));
+    });
+    failure.result()
+}
+
+/// As [`run`], for the rows from `first` on of all images' outputs, as many as `y` holds, on this
+/// thread.
+///
+/// # Errors
+/// The memory for some rows of the image cannot be had.
+pub fn rows(
+    isa: Isa,
+    g: &Geometry,
+    (x, w): (&[f32], &Weights),
+    follow: &Follow<'_>,
+    first: usize,
+    y: &mut [f32],
+) -> Result<(), Reason> {
     let [_, h, wide] = &g.axes;
     let pitch = (wide.output - 1) * wide.stride + wide.extent();
     let job = Job { g, x, w: &w.0, follow, pitch };
-    let row = wide.output * g.m;
-    let row_ns = row * g.c * g.taps() / 32;
-    let failure = par::Failure::default();
-    par::rows(y, row, row_ns, |rows, y| {
-        failure.attempt(|| {
-            with_scratch(h.kernel * g.c * pitch, |lines| {
-                for (r, y) in rows.zip(y.chunks_exact_mut(row)) {
-                    lay_out(&job, (r / h.output, r % h.output), lines);
-                    output_row(isa, &job, lines, r, y);
-                }
-            })
-            .map_err(limit)
-        });
-    });
-    failure.result()
+    with_scratch(h.kernel * g.c * pitch, |lines| {
+        for (r, y) in (first..).zip(y.chunks_exact_mut(wide.output * g.m)) {
+            lay_out(&job, (r / h.output, r % h.output), lines);
+            output_row(isa, &job, lines, r, y);
+        }
+    })
+    .map_err(limit)
 }
 
 /// The rows of an image that a row of windows sees, by row and channel, with their padding.

@@ -90,21 +90,48 @@ fn patches(
     follow: &Follow<'_>,
     y: &mut [f32],
 ) -> Result<(), Reason> {
-    let pixel = |a: &rinfer_graph::ops::Span| {
-        a.kernel == 1 && a.stride == 1 && a.before == 0 && a.after == 0
-    };
     let made = Patches { isa, g, x };
-    let a = match g.axes.iter().all(pixel) {
+    let a = match is_pixelwise(g) {
         true => Lhs::Plain(Strided::rows(x, g.c)),
         false => Lhs::Made(&made),
     };
+    product(isa, (g.batch * g.out_len(), g.m, g.c * g.taps()), (a, w), follow, y)
+}
+
+/// Whether an output sees the pixel at its own place alone.
+pub fn is_pixelwise(g: &Geometry) -> bool {
+    g.axes.iter().all(|a| a.kernel == 1 && a.stride == 1 && a.before == 0 && a.after == 0)
+}
+
+/// As [`run`] for a convolution that [`is_pixelwise`], of as many pixels as `y` has.
+///
+/// # Errors
+/// Memory cannot be had.
+pub fn pixels(
+    isa: Isa,
+    g: &Geometry,
+    (x, w): (&[f32], &PackedB),
+    follow: &Follow<'_>,
+    y: &mut [f32],
+) -> Result<(), Reason> {
+    let a = Lhs::Plain(Strided::rows(x, g.c));
+    product(isa, (y.len() / g.m, g.m, g.c), (a, w), follow, y)
+}
+
+fn product(
+    isa: Isa,
+    (m, n, k): (usize, usize, usize),
+    (a, w): (Lhs<'_>, &PackedB),
+    follow: &Follow<'_>,
+    y: &mut [f32],
+) -> Result<(), Reason> {
     let epilogue = Epilogue {
         bias: follow.bias.map(Bias::Row),
-        residual: follow.residual.map(|r| (r, g.m)),
+        residual: follow.residual.map(|r| (r, n)),
         activation: follow.activation,
     };
-    let gemm = Gemm::new((g.batch * g.out_len(), g.m, g.c * g.taps()), a, Rhs::Packed(w));
-    Gemm { epilogue, ..gemm }.run(isa, y, g.m).map_err(limit)
+    let gemm = Gemm::new((m, n, k), a, Rhs::Packed(w));
+    Gemm { epilogue, ..gemm }.run(isa, y, n).map_err(limit)
 }
 
 /// What each output sees, output by output.

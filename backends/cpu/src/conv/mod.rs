@@ -5,6 +5,7 @@
 //! ([`patches`]); all read the image as [`source`] lays it out. [`mod@reference`] is the
 //! definition, and what other types use.
 
+pub mod chain;
 pub mod depthwise;
 mod depthwise_last;
 pub mod first;

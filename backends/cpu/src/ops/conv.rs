@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rinfer_graph::backend::RunCx;
 use rinfer_graph::ops::{Conv, Window};
 use rinfer_graph::shape::Sizes;
 use rinfer_graph::{DType, Dim, Fact, Reason, Tensor, unsupported};
 
 use super::staged::{needed, single};
+use crate::conv::chain::{self, Chain, ChainAdded, Layer};
 use crate::conv::{Follow, Geometry, Operands, Plan, Weights, first, last, reference, winograd};
 use crate::kernel::{Args, Cx, Kernel};
 use crate::math::Activation;
@@ -47,29 +47,49 @@ pub(super) fn prepack(op: &Conv, cx: &Cx<'_>) -> Result<(), Reason> {
     Ok(())
 }
 
-/// As [`compile`], for a result whose channels stand side by side, [n, h, w, c], and an image that
+/// The convolution for a result whose channels stand side by side, [n, h, w, c], and an image that
 /// is laid out so too.
 ///
 /// # Errors
 /// The weights are not known, or the convolution is none that gains by this.
-pub(crate) fn compile_last(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+pub(crate) fn layer_last(op: &Conv, cx: &Cx<'_>) -> Result<Layer, Reason> {
     let g = image_of(op, cx, 3)?;
     let ready = if last::suits(&g) { ready_last(&g, cx)? } else { None };
     let weights = ready.ok_or_else(|| unsupported!("channels side by side for {g:?}"))?;
-    let isa = cx.isa;
-    Ok(following(op, move |x, follow, y, cx| last::run(isa, &g, (x, &weights), follow, y, cx)))
+    Ok(layer(op, g, chain::Weights::Last(weights)))
 }
 
-/// As [`compile_last`], for an image as the model has it, [n, c, h, w].
+/// As [`layer_last`], for an image as the model has it, [n, c, h, w].
 ///
 /// # Errors
 /// The weights are not known, or the image has many channels.
-pub(crate) fn compile_first(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+pub(crate) fn layer_first(op: &Conv, cx: &Cx<'_>) -> Result<Layer, Reason> {
     let g = image_of(op, cx, 1)?;
     let ready = if first::suits(&g) { ready_first(&g, cx)? } else { None };
     let weights = ready.ok_or_else(|| unsupported!("a first convolution for {g:?}"))?;
-    let isa = cx.isa;
-    Ok(following(op, move |x, follow, y, _| first::run(isa, &g, (x, &weights), follow, y)))
+    Ok(layer(op, g, chain::Weights::First(weights)))
+}
+
+fn layer(op: &Conv, g: Geometry, weights: chain::Weights) -> Layer {
+    Layer { g, weights, activation: op.activation.map_or(Activation::None, Activation::from) }
+}
+
+/// The kernel of a layer: image, weights, bias, residual.
+pub(crate) fn compile_layer(isa: Isa, layer: Layer) -> Kernel {
+    Kernel::new(move |args| {
+        let added = (args.opt(2).map(Tensor::as_slice), args.opt(3).map(Tensor::as_slice));
+        let (x, cx) = (args.input(0)?.as_slice(), args.cx);
+        layer.run(isa, x, added, args.outputs[0].as_mut_slice(), cx)
+    })
+}
+
+/// The kernel of layers that follow one another: image, the bias of each, residual.
+pub(crate) fn compile_chain(isa: Isa, chain: Chain) -> Kernel {
+    Kernel::new(move |args| {
+        let slice = |i: usize| args.opt(i).map(Tensor::as_slice);
+        let added = ChainAdded { biases: [slice(1), slice(2), slice(3)], residual: slice(4) };
+        chain.run(isa, args.input(0)?.as_slice(), &added, args.outputs[0].as_mut_slice())
+    })
 }
 
 fn image_of(op: &Conv, cx: &Cx<'_>, channels: usize) -> Result<Geometry, Reason> {
@@ -93,26 +113,6 @@ pub(super) fn image(
     let pixels = if channels == 1 { &x[2..] } else { &x[1..3] };
     let spans = window.spans(&w[2..], pixels)?;
     Geometry::new(x[0], group, (x[channels], w[0]), &spans)
-}
-
-/// A kernel that hands x, what follows, and y to `run`.
-fn following(
-    op: &Conv,
-    run: impl Fn(&[f32], &Follow<'_>, &mut [f32], &RunCx<'_>) -> Result<(), Reason>
-    + Send
-    + Sync
-    + 'static,
-) -> Kernel {
-    let activation = op.activation.map_or(Activation::None, Activation::from);
-    Kernel::new(move |args| {
-        let follow = Follow {
-            bias: args.opt(2).map(Tensor::as_slice),
-            residual: args.opt(3).map(Tensor::as_slice),
-            activation,
-        };
-        let (x, cx) = (args.input(0)?.as_slice(), args.cx);
-        run(x, &follow, args.outputs[0].as_mut_slice(), cx)
-    })
 }
 
 fn ready_first(g: &Geometry, cx: &Cx<'_>) -> Result<Option<Arc<first::Weights>>, Reason> {
