@@ -20,6 +20,27 @@ export async function fails(kind, f) {
   throw new Error(`an error of kind ${kind} was expected, there is ${found}`);
 }
 
+/** How long `f` takes, and how long everything else waits for its turn meanwhile, longest first. */
+export async function pauses(f) {
+  const waits = [];
+  let [last, on] = [performance.now(), true];
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => {
+    waits.push(performance.now() - last);
+    last = performance.now();
+    if (on) port2.postMessage(0);
+  };
+  port2.postMessage(0);
+  const began = performance.now();
+  await f();
+  const took = performance.now() - began;
+  on = false;
+  waits.sort((a, b) => b - a);
+  const longest = waits.slice(0, 3).map((x) => x.toFixed(1));
+  // Other programs have this machine too: the longest few may be theirs.
+  return { took, turns: waits.length, pause: waits[3] ?? 0, text: `${longest.join(', ')} ms` };
+}
+
 /** Feeds and expected outputs of a folder in ONNX's layout. */
 export async function data(rinfer, folder, session) {
   const files = (await list(`${folder}/test_data_set_0`)).filter((name) => name.endsWith('.pb'));

@@ -1,7 +1,7 @@
 // What the tests do inside a page (and, but for onnxruntime-web, in Node): each export is a test
 // that throws, or says what it found.
 import { different } from './compare.js';
-import { bytes, check, data, fails, folder, list } from './helpers.js';
+import { bytes, check, data, fails, folder, list, pauses } from './helpers.js';
 import { bombs } from './write.js';
 
 /** Every trained model gives what is expected of it. */
@@ -118,29 +118,14 @@ export async function responsive(rinfer, base) {
   );
   const input = new rinfer.Tensor('float32', new Float32Array(3 * 240 * 320), [1, 3, 240, 320]);
   for (let i = 0; i < 5; i += 1) await session.run({ input });
-  const pauses = [];
-  let [last, on] = [performance.now(), true];
-  const { port1, port2 } = new MessageChannel();
-  port1.onmessage = () => {
-    pauses.push(performance.now() - last);
-    last = performance.now();
-    if (on) port2.postMessage(0);
-  };
-  port2.postMessage(0);
-  const began = performance.now();
-  for (let i = 0; i < 30; i += 1) await session.run({ input });
-  const took = performance.now() - began;
-  on = false;
+  const { took, turns, pause, text } = await pauses(async () => {
+    for (let i = 0; i < 30; i += 1) await session.run({ input });
+  });
   await session.release();
-  pauses.sort((a, b) => b - a);
   // Runs that fit a slice take turns too: one after another they must not become one long pause.
-  check(pauses.length >= took / 50, `${pauses.length} turns in ${took.toFixed(1)} ms`);
-  // Other programs have this machine too: the longest few pauses may be theirs.
-  check((pauses[3] ?? 0) <= 50, `pauses of ${pauses.slice(0, 5).map((x) => x.toFixed(1))} ms`);
-  return `longest pauses ${pauses
-    .slice(0, 3)
-    .map((x) => x.toFixed(1))
-    .join(', ')} ms`;
+  check(turns >= took / 50, `${turns} turns in ${took.toFixed(1)} ms`);
+  check(pause <= 50, `pauses of ${text}`);
+  return `longest pauses ${text}`;
 }
 
 /** A model of 1.3 MB has its first answer soon after its bytes are there. */
