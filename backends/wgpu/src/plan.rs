@@ -116,25 +116,12 @@ const FIXED_VALUE: usize = 1 << 20;
 /// Elements of a value whose content may become part of a plan's key.
 const CONTENT: usize = 4096;
 
-/// Makes a plan.
-pub(crate) struct Planner<'a> {
-    nodes: &'a Nodes,
-    traits: &'a Traits,
-    host: &'a Host,
+/// A plan that is being made.
+pub(crate) struct Draft {
     facts: Vec<Option<Fact>>,
     /// Whether the value is made in this plan, so that its content is not at hand.
     made: Vec<bool>,
     /// Whether the value is on the host when the plan has come this far.
-    on_host: Vec<bool>,
-    on_gpu: Vec<Option<Source>>,
-    slots: Slots,
-    plan: Plan,
-}
-
-/// A plan that is being made.
-pub(crate) struct Draft {
-    facts: Vec<Option<Fact>>,
-    made: Vec<bool>,
     on_host: Vec<bool>,
     on_gpu: Vec<Option<Source>>,
     slots: Slots,
@@ -157,11 +144,18 @@ impl Draft {
     }
 }
 
+/// Makes a plan.
+pub(crate) struct Planner<'a> {
+    nodes: &'a Nodes,
+    traits: &'a Traits,
+    host: &'a Host,
+    draft: Draft,
+}
+
 impl<'a> Planner<'a> {
     /// Goes on with a draft.
     pub fn new(nodes: &'a Nodes, traits: &'a Traits, host: &'a Host, draft: Draft) -> Planner<'a> {
-        let Draft { facts, made, on_host, on_gpu, slots, plan } = draft;
-        Planner { nodes, traits, host, facts, made, on_host, on_gpu, slots, plan }
+        Planner { nodes, traits, host, draft }
     }
 
     /// Plans as many nodes as shapes are known for, or until `until` has passed, which leaves a
@@ -171,43 +165,42 @@ impl<'a> Planner<'a> {
         content: &dyn Fn(Local) -> Option<Value>,
         until: Option<Instant>,
     ) -> Result<Result<Plan, Draft>, NodeError> {
-        while self.plan.end < self.nodes.entries.len() {
-            let node = self.plan.end;
+        while self.draft.plan.end < self.nodes.entries.len() {
+            let node = self.draft.plan.end;
             let id = self.nodes.entries[node].id;
             if !self.settle(node, content) {
                 break;
             }
             let mut outputs = self.infer(node).map_err(|reason| reason.at(id))?;
             if !is_planned(&outputs) {
-                if self.waits_for_content(node) && !self.plan.steps.is_empty() {
+                if self.waits_for_content(node) && !self.draft.plan.steps.is_empty() {
                     break;
                 }
                 outputs = self.bind(node, outputs, content).map_err(|reason| reason.at(id))?;
             }
             let known = is_planned(&outputs);
             self.node(node, outputs).map_err(|reason| reason.at(id))?;
-            self.plan.end += 1;
+            self.draft.plan.end += 1;
             if !known {
                 break;
             }
             if until.is_some_and(|until| Instant::now() >= until) {
-                let Planner { facts, made, on_host, on_gpu, slots, plan, .. } = self;
-                return Ok(Err(Draft { facts, made, on_host, on_gpu, slots, plan }));
+                return Ok(Err(self.draft));
             }
         }
         self.finish()?;
-        Ok(Ok(self.plan))
+        Ok(Ok(self.draft.plan))
     }
 
     fn inputs(&self, node: usize) -> SmallVec<[Option<&Fact>; 4]> {
         let locals = self.nodes.entries[node].inputs.iter();
-        locals.map(|l| l.and_then(|l| self.facts[l].as_ref())).collect()
+        locals.map(|l| l.and_then(|l| self.draft.facts[l].as_ref())).collect()
     }
 
     /// The facts of its inputs as the GPU keeps them.
     fn kept(&self, node: usize) -> Vec<Option<Fact>> {
         let of = |l: &Option<Local>| {
-            let fact = l.and_then(|l| Some((l, self.facts[l].as_ref()?)));
+            let fact = l.and_then(|l| Some((l, self.draft.facts[l].as_ref()?)));
             fact.map(|(l, fact)| self.nodes.kept_fact(l, fact))
         };
         self.nodes.entries[node].inputs.iter().map(of).collect()
@@ -231,7 +224,7 @@ impl<'a> Planner<'a> {
 
     /// Whether the content of one of its inputs comes into being in this very plan.
     fn waits_for_content(&self, node: usize) -> bool {
-        self.nodes.entries[node].inputs.iter().flatten().any(|&l| self.made[l])
+        self.nodes.entries[node].inputs.iter().flatten().any(|&l| self.draft.made[l])
     }
 
     /// Looks at the content that a kernel must know; false if it comes into being in this plan.
@@ -242,15 +235,15 @@ impl<'a> Planner<'a> {
         }
         for &i in content_inputs(&entry.node.op) {
             let Some(l) = entry.inputs.get(i).copied().flatten() else { continue };
-            if self.facts[l].as_ref().is_none_or(Fact::is_const) {
+            if self.draft.facts[l].as_ref().is_none_or(Fact::is_const) {
                 continue;
             }
-            if self.made[l] {
+            if self.draft.made[l] {
                 return false;
             }
             if let Some(value) = content(l) {
-                self.facts[l] = Some(Fact::of_value(&value));
-                self.plan.relied.push((l, value));
+                self.draft.facts[l] = Some(Fact::of_value(&value));
+                self.draft.plan.relied.push((l, value));
             }
         }
         true
@@ -269,9 +262,11 @@ impl<'a> Planner<'a> {
             for l in self.nodes.entries[node].inputs.iter().skip(first).flatten().copied() {
                 let small =
                     |v: &Value| v.shape().and_then(rinfer_graph::shape::count) <= Some(CONTENT);
-                let unknown = self.facts[l].as_ref().is_some_and(|fact| !fact.is_const());
-                if let Some(value) = content(l).filter(|v| unknown && !self.made[l] && small(v)) {
-                    let old = self.facts[l].replace(Fact::of_value(&value));
+                let unknown = self.draft.facts[l].as_ref().is_some_and(|fact| !fact.is_const());
+                if let Some(value) =
+                    content(l).filter(|v| unknown && !self.draft.made[l] && small(v))
+                {
+                    let old = self.draft.facts[l].replace(Fact::of_value(&value));
                     bound.push((l, old));
                 }
             }
@@ -281,12 +276,12 @@ impl<'a> Planner<'a> {
             outputs = self.infer(node)?;
             if is_planned(&outputs) {
                 let relied = bound.iter().filter_map(|(l, _)| Some((*l, content(*l)?)));
-                self.plan.relied.extend(relied);
+                self.draft.plan.relied.extend(relied);
                 break;
             }
             // It did not help: the plan must not depend on it.
             for (l, old) in bound {
-                self.facts[l] = old;
+                self.draft.facts[l] = old;
             }
             outputs = self.infer(node)?;
         }
@@ -304,7 +299,7 @@ impl<'a> Planner<'a> {
         let planned = is_planned(&step.facts);
         if entry.site == Site::Host {
             step.work = Work::Host(self.downloads(node)?);
-            entry.outputs.iter().for_each(|&l| self.on_host[l] = true);
+            entry.outputs.iter().for_each(|&l| self.draft.on_host[l] = true);
         } else if !planned {
             let op = entry.node.op.name();
             return Err(unsupported!("{op} on the GPU, whose shape its inputs' content decides"));
@@ -313,10 +308,10 @@ impl<'a> Planner<'a> {
             self.on_gpu(node, &mut step)?;
         }
         for (&l, fact) in entry.outputs.iter().zip(&step.facts) {
-            self.facts[l] = Some(fact.clone());
-            self.made[l] = true;
+            self.draft.facts[l] = Some(fact.clone());
+            self.draft.made[l] = true;
         }
-        self.plan.steps.push(step);
+        self.draft.plan.steps.push(step);
         self.free(node);
         Ok(())
     }
@@ -342,9 +337,9 @@ impl<'a> Planner<'a> {
             return Ok(false);
         }
         for (&l, value) in entry.outputs.iter().zip(values) {
-            self.facts[l] = Some(Fact::of_value(&value));
-            self.on_host[l] = true;
-            self.plan.constants.push((l, value));
+            self.draft.facts[l] = Some(Fact::of_value(&value));
+            self.draft.on_host[l] = true;
+            self.draft.plan.constants.push((l, value));
         }
         Ok(true)
     }
@@ -353,17 +348,18 @@ impl<'a> Planner<'a> {
     fn downloads(&mut self, node: usize) -> Result<Vec<Download>, Reason> {
         let mut all = Vec::new();
         for &l in self.nodes.entries[node].inputs.iter().flatten() {
-            if !self.on_host[l] && self.nodes.constant(l).is_none() {
+            if !self.draft.on_host[l] && self.nodes.constant(l).is_none() {
                 all.push(self.download(l)?);
-                self.on_host[l] = true;
+                self.draft.on_host[l] = true;
             }
         }
         Ok(all)
     }
 
     fn download(&self, l: Local) -> Result<Download, Reason> {
-        let fact = self.facts[l].as_ref().ok_or_else(|| invalid!("a value without a fact"))?;
-        let source = self.on_gpu[l].ok_or_else(|| invalid!("a value that was not made"))?;
+        let fact =
+            self.draft.facts[l].as_ref().ok_or_else(|| invalid!("a value without a fact"))?;
+        let source = self.draft.on_gpu[l].ok_or_else(|| invalid!("a value that was not made"))?;
         let sizes = fact.sizes().ok_or_else(|| invalid!("a value on the GPU without sizes"))?;
         let half = self.nodes.is_half(l);
         Ok(Download { local: l, source, dtype: fact.dtype()?, sizes, half })
@@ -389,35 +385,37 @@ impl<'a> Planner<'a> {
         }
         let outputs = self.kept_outputs(node, &step.facts);
         for (&l, fact) in entry.outputs.iter().zip(&outputs) {
-            let slot = self.slots.take(bytes_of(fact).unwrap_or(0));
-            self.on_gpu[l] = Some(Source::Slot(slot));
+            let slot = self.draft.slots.take(bytes_of(fact).unwrap_or(0));
+            self.draft.on_gpu[l] = Some(Source::Slot(slot));
         }
-        let from = self.plan.launches.len();
+        let from = self.draft.plan.launches.len();
         if step.facts.iter().any(|f| !f.is_empty()) {
             self.launch(node, kernel, step)?;
         }
-        step.work = Work::Gpu(from..self.plan.launches.len());
+        step.work = Work::Gpu(from..self.draft.plan.launches.len());
         Ok(())
     }
 
     fn launch(&mut self, node: usize, kernel: Kernel, step: &Step) -> Result<(), Reason> {
         let entry = &self.nodes.entries[node];
-        let scratch: Vec<usize> = kernel.scratch.iter().map(|&n| self.slots.take(n)).collect();
-        let tables = self.plan.fixed.len();
+        let scratch: Vec<usize> =
+            kernel.scratch.iter().map(|&n| self.draft.slots.take(n)).collect();
+        let tables = self.draft.plan.fixed.len();
         let sizes: Vec<usize> = kernel.tables.iter().map(Vec::len).collect();
-        self.plan.fixed.extend(kernel.tables);
+        self.draft.plan.fixed.extend(kernel.tables);
         for mut launch in kernel.launches {
-            launch.numbered(self.plan.steps.len() as u32 + 1);
+            launch.numbered(self.draft.plan.steps.len() as u32 + 1);
             let mut whole = Vec::with_capacity(launch.binds.len());
             for &(bind, _) in &launch.binds {
-                let of = |l: Local| self.on_gpu[l].ok_or_else(|| invalid!("a value is not there"));
+                let of =
+                    |l: Local| self.draft.on_gpu[l].ok_or_else(|| invalid!("a value is not there"));
                 let bytes = |l: Local, f: Option<&Fact>| {
                     f.and_then(|f| bytes_of(&self.nodes.kept_fact(l, f))).unwrap_or(0)
                 };
                 let (source, size) = match bind {
                     Bind::Input(i) => {
                         let l = entry.inputs[i].ok_or_else(|| invalid!("input {i} is missing"))?;
-                        (of(l)?, bytes(l, self.facts[l].as_ref()))
+                        (of(l)?, bytes(l, self.draft.facts[l].as_ref()))
                     }
                     Bind::Output(o) => {
                         let l = entry.outputs[o];
@@ -430,9 +428,9 @@ impl<'a> Planner<'a> {
                 whole.push((source, size));
             }
             let sources = self.spread(&mut launch, &whole)?;
-            self.plan.launches.push(Bound { launch, sources });
+            self.draft.plan.launches.push(Bound { launch, sources });
         }
-        scratch.into_iter().for_each(|slot| self.slots.leave(slot));
+        scratch.into_iter().for_each(|slot| self.draft.slots.leave(slot));
         Ok(())
     }
 
@@ -468,19 +466,20 @@ impl<'a> Planner<'a> {
 
     /// Brings a value to the GPU, unless it is there.
     fn upload(&mut self, l: Local, step: &mut Step) -> Result<(), Reason> {
-        if self.on_gpu[l].is_some() {
+        if self.draft.on_gpu[l].is_some() {
             return Ok(());
         }
-        if let Some((_, value)) = self.plan.constants.iter().find(|(c, _)| *c == l) {
+        if let Some((_, value)) = self.draft.plan.constants.iter().find(|(c, _)| *c == l) {
             let bytes = kept(value.as_tensor()?, self.nodes.is_half(l)).into_owned();
-            self.plan.fixed.push(bytes);
-            self.on_gpu[l] = Some(Source::Fixed(self.plan.fixed.len() - 1));
+            self.draft.plan.fixed.push(bytes);
+            self.draft.on_gpu[l] = Some(Source::Fixed(self.draft.plan.fixed.len() - 1));
             return Ok(());
         }
-        let bytes = self.facts[l].as_ref().and_then(|f| bytes_of(&self.nodes.kept_fact(l, f)));
+        let bytes =
+            self.draft.facts[l].as_ref().and_then(|f| bytes_of(&self.nodes.kept_fact(l, f)));
         let bytes = bytes.ok_or_else(|| invalid!("a value of unknown size for the GPU"))?;
-        let slot = self.slots.fresh(bytes);
-        self.on_gpu[l] = Some(Source::Slot(slot));
+        let slot = self.draft.slots.fresh(bytes);
+        self.draft.on_gpu[l] = Some(Source::Slot(slot));
         step.uploads.push((l, slot));
         Ok(())
     }
@@ -491,16 +490,16 @@ impl<'a> Planner<'a> {
         let x = entry.inputs.first().copied().flatten();
         let x = x.ok_or_else(|| invalid!("input 0 is missing"))?;
         let y = entry.outputs[0];
-        step.work = match self.on_gpu[x] {
+        step.work = match self.draft.on_gpu[x] {
             Some(source) => {
                 if let Source::Slot(slot) = source {
-                    self.slots.share(slot);
+                    self.draft.slots.share(slot);
                 }
-                self.on_gpu[y] = Some(source);
+                self.draft.on_gpu[y] = Some(source);
                 Work::View
             }
             None => {
-                self.on_host[y] = true;
+                self.draft.on_host[y] = true;
                 Work::HostView
             }
         };
@@ -514,8 +513,8 @@ impl<'a> Planner<'a> {
         for &l in entry.inputs.iter().flatten().chain(&entry.outputs) {
             if !seen.contains(&l) && !self.nodes.is_read_from(l, node + 1) {
                 seen.push(l);
-                if let Some(Source::Slot(slot)) = self.on_gpu[l].take() {
-                    self.slots.leave(slot);
+                if let Some(Source::Slot(slot)) = self.draft.on_gpu[l].take() {
+                    self.draft.slots.leave(slot);
                 }
             }
         }
@@ -523,16 +522,16 @@ impl<'a> Planner<'a> {
 
     /// What later nodes or the caller need goes to the host.
     fn finish(&mut self) -> Result<(), Reason> {
-        let end = self.plan.end;
-        for l in 0..self.facts.len() {
+        let end = self.draft.plan.end;
+        for l in 0..self.draft.facts.len() {
             let live = self.nodes.is_read_from(l, end);
-            if live && self.made[l] && !self.on_host[l] {
+            if live && self.draft.made[l] && !self.draft.on_host[l] {
                 let download = self.download(l)?;
-                self.plan.downloads.push(download);
+                self.draft.plan.downloads.push(download);
             }
         }
-        self.plan.slots = std::mem::take(&mut self.slots.sizes);
-        self.plan.unshared = self.slots.unshared;
+        self.draft.plan.slots = std::mem::take(&mut self.draft.slots.sizes);
+        self.draft.plan.unshared = self.draft.slots.unshared;
         Ok(())
     }
 }
