@@ -146,18 +146,23 @@ fn few<S: Simd>(s: S, job: &Job<'_>, cols: Range<usize>, steps: usize, c: &mut M
     let (k, plan) = (job.gemm.k, job.b.plan());
     let col0 = plan.lanes(cols.start).start;
     let full = Shape::of(job.isa).cols;
-    let mut q = cols.start;
-    while q < cols.end {
+    let wide = tile::together::<S>(c.rows());
+    let groups = cols.len().div_ceil(wide);
+    for i in 0..groups {
         checkpoint();
-        let wide = q + tile::together::<S>(c.rows());
-        let fits = wide <= cols.end && plan.lanes(wide - 1).len() == full;
-        let panels = q..if fits { wide } else { q + 1 };
-        let lanes = plan.lanes(q).start..plan.lanes(panels.end - 1).end;
-        let mut c = c.block(0, c.rows(), lanes.start - col0, lanes.len());
-        for k0 in (0..k.max(1)).step_by(steps) {
-            meet(s, job, 0, panels.clone(), &(k0..k.min(k0 + steps)), &mut c);
+        let i = if job.gemm.backwards { groups - 1 - i } else { i };
+        let start = cols.start + i * wide;
+        let group = start..cols.end.min(start + wide);
+        let whole = group.len() == wide && plan.lanes(group.end - 1).len() == full;
+        let each = if whole { wide } else { 1 };
+        for q in group.clone().step_by(each) {
+            let panels = q..q + each;
+            let lanes = plan.lanes(q).start..plan.lanes(panels.end - 1).end;
+            let mut c = c.block(0, c.rows(), lanes.start - col0, lanes.len());
+            for k0 in (0..k.max(1)).step_by(steps) {
+                meet(s, job, 0, panels.clone(), &(k0..k.min(k0 + steps)), &mut c);
+            }
         }
-        q = panels.end;
     }
 }
 

@@ -117,13 +117,17 @@ pub struct Gemm<'a> {
     pub write: Write,
     /// What follows.
     pub epilogue: Epilogue<'a>,
+    /// Whether few rows meet B from its last column to its first. A weight that just does not fit
+    /// a cache, and is read again and again in one direction, is never there when it is needed;
+    /// read to and fro, most of it is.
+    pub backwards: bool,
 }
 
 impl<'a> Gemm<'a> {
     /// `C = A · B`.
     pub fn new((m, n, k): (usize, usize, usize), a: Lhs<'a>, b: Rhs<'a>) -> Self {
         let (write, epilogue) = (Write::Set, Epilogue::default());
-        Gemm { m, n, k, alpha: 1.0, a, b, write, epilogue }
+        Gemm { m, n, k, alpha: 1.0, a, b, write, epilogue, backwards: false }
     }
 
     /// Computes the product into `c`, whose rows start `stride` apart.

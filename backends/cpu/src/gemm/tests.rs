@@ -84,6 +84,7 @@ impl Case {
             alpha: self.alpha,
             write: self.write,
             epilogue: Epilogue { bias, residual, activation: self.activation },
+            backwards: self.size.1 % 2 == 1,
             ..Gemm::new(
                 self.size,
                 if self.pack.0 { Lhs::Packed(&packed_a) } else { Lhs::Plain(a) },

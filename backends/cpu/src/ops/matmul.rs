@@ -249,7 +249,7 @@ impl Product {
             activation: self.activation,
         };
         let (m, n, k) = (plan.m, plan.n, plan.k);
-        let gemm = Gemm { m, n, k, alpha: self.alpha, a, b, write, epilogue };
+        let gemm = Gemm { m, n, k, alpha: self.alpha, a, b, write, epilogue, backwards: false };
         gemm.run_batch(self.isa, plan.count, |i| plan.at(i), y, (n, m * n)).map_err(limit)
     }
 

@@ -236,7 +236,7 @@ impl Net {
         with_scratch_of((rows + self.batch) * gates + self.batch * h, |scratch: &mut [T]| {
             let (xw, rest) = scratch.split_at_mut(rows * gates);
             let (hr, rh) = rest.split_at_mut(self.batch * gates);
-            T::product(self.isa, rows, &inputs.x, w, xw)?;
+            T::product(self.isa, rows, &inputs.x, (w, false), xw)?;
             row.add_bias(bias, xw);
             let mut steps = Steps { net: self, row, d, lens: inputs.lens, xw, hr, rh };
             for step in 0..self.seq {
@@ -304,7 +304,9 @@ impl<T: Real> Steps<'_, T> {
             }
             false => &*h,
         };
-        T::product(net.isa, net.batch, state, &r[0], &mut self.hr[..net.batch * first])?;
+        // To and fro: R is often about as large as a cache.
+        let back = step % 2 == 1;
+        T::product(net.isa, net.batch, state, (&r[0], back), &mut self.hr[..net.batch * first])?;
         let place = |t: usize, b: usize| match net.op.batch_first {
             false => (t * net.batch + b) * gates,
             true => (b * net.seq + t) * gates,
@@ -323,7 +325,7 @@ impl<T: Real> Steps<'_, T> {
                 }
             }
             let hr = &mut self.hr[..net.batch * n];
-            T::product(net.isa, net.batch, self.rh, &r[1], hr)?;
+            T::product(net.isa, net.batch, self.rh, (&r[1], back), hr)?;
         }
         let width = if two { n } else { gates };
         for b in 0..net.batch {

@@ -30,12 +30,12 @@ pub(super) trait Real:
     fn slice_of(t: &mut Tensor) -> Option<&mut [Self]>;
     /// Makes a weight of `n` rows of `k` ready.
     fn pack(isa: Isa, n: usize, k: usize, w: &[Self]) -> Result<Self::Packed, Reason>;
-    /// `y[m, n] = x[m, k] · wᵀ`
+    /// `y[m, n] = x[m, k] · wᵀ`, w read from its last row to its first if so it is said.
     fn product(
         isa: Isa,
         m: usize,
         x: &[Self],
-        w: &Self::Packed,
+        w: (&Self::Packed, bool),
         y: &mut [Self],
     ) -> Result<(), Reason>;
     /// Replaces every element by the function of it.
@@ -107,11 +107,11 @@ impl Real for f32 {
         isa: Isa,
         m: usize,
         x: &[f32],
-        (w, n, k): &Self::Packed,
+        ((w, n, k), backwards): (&Self::Packed, bool),
         y: &mut [f32],
     ) -> Result<(), Reason> {
         let gemm = Gemm::new((m, *n, *k), Lhs::Plain(Strided::rows(x, *k)), Rhs::Packed(w));
-        gemm.run(isa, y, *n).map_err(limit)
+        Gemm { backwards, ..gemm }.run(isa, y, *n).map_err(limit)
     }
 
     fn activate(isa: Isa, f: GateFn, x: &mut [f32]) {
@@ -137,7 +137,7 @@ impl Real for f64 {
         isa: Isa,
         m: usize,
         x: &[f64],
-        (w, n, k): &Self::Packed,
+        ((w, n, k), _): (&Self::Packed, bool),
         y: &mut [f64],
     ) -> Result<(), Reason> {
         let (x, w) = ((x, (*k, 1)), (w.as_slice(), (1, *k)));
@@ -208,6 +208,11 @@ impl<T: Real> Row<'_, T> {
     /// The next state. Of a GRU whose reset gate comes before the product, `xw` holds the gates
     /// already and `hr` is the product for the hidden gate.
     pub fn step(&self, xw: &mut [T], hr: &[T], h: &mut [T], c: &mut [T]) {
+        step(self.isa, self, (xw, hr), h, c);
+    }
+
+    #[inline(always)]
+    fn step_inline(&self, xw: &mut [T], hr: &[T], h: &mut [T], c: &mut [T]) {
         let n = self.hidden;
         match self.cell {
             Cell::Lstm { input_forget } => {
@@ -240,6 +245,7 @@ impl<T: Real> Row<'_, T> {
         }
     }
 
+    #[inline(always)]
     fn lstm(&self, xw: &mut [T], input_forget: bool, h: &mut [T], c: &mut [T]) {
         let n = self.hidden;
         let (i, rest) = xw.split_at_mut(n);
@@ -268,27 +274,44 @@ impl<T: Real> Row<'_, T> {
     }
 }
 
+crate::simd_fn! {
+    /// [`Row::step`]: no more than loops, but each instruction set has its own vectors for them.
+    fn step<T: Real>(
+        _s: S,
+        row: &Row<'_, T>,
+        gates: (&mut [T], &[T]),
+        h: &mut [T],
+        c: &mut [T],
+    ) {
+        row.step_inline(gates.0, gates.1, h, c);
+    }
+}
+
 /// `x = f(x)`
 fn each<T: Copy>(x: &mut [T], f: impl Fn(T) -> T) {
     x.iter_mut().for_each(|x| *x = f(*x));
 }
 
 /// `y += x`
+#[inline(always)]
 fn add<T: Real>(y: &mut [T], x: &[T]) {
     y.iter_mut().zip(x).for_each(|(y, &x)| *y = *y + x);
 }
 
 /// `y *= x`
+#[inline(always)]
 fn scale<T: Real>(y: &mut [T], x: &[T]) {
     y.iter_mut().zip(x).for_each(|(y, &x)| *y = *y * x);
 }
 
 /// `y += a ∘ b`
+#[inline(always)]
 fn add_product<T: Real>(y: &mut [T], a: &[T], b: &[T]) {
     y.iter_mut().zip(a.iter().zip(b)).for_each(|(y, (&a, &b))| *y = *y + a * b);
 }
 
 /// `h = (1 - z) ∘ x + z ∘ h`
+#[inline(always)]
 fn mix<T: Real>(z: &[T], x: &[T], h: &mut [T]) {
     for ((h, &z), &x) in h.iter_mut().zip(z).zip(x) {
         *h = (T::from_f32(1.0) - z) * x + z * *h;
