@@ -14,6 +14,7 @@ pub mod ops;
 pub mod par;
 pub mod peak;
 mod plan;
+mod plan_among;
 mod plan_chains;
 mod plan_last;
 mod plan_turned;

@@ -17,7 +17,7 @@ use crate::conv::chain::Layer;
 use crate::eval::run_node;
 use crate::kernel::{Cx, Kernel, Run};
 use crate::program::{Local, Nodes};
-use crate::{ops, plan_chains, plan_last, plan_turned};
+use crate::{ops, plan_among, plan_chains, plan_last, plan_turned};
 
 /// Where a step's input comes from.
 pub(crate) enum Source {
@@ -188,6 +188,7 @@ impl<'a> Planner<'a> {
         plan_turned::fold(self.nodes, &self.facts, self.cx.limits, &mut self.plan);
         plan_last::turn(self.nodes, &mut self.facts, self.cx.limits, &mut self.plan);
         plan_chains::join(self.nodes, self.facts.len(), &mut self.plan);
+        plan_among::place(self.nodes, &mut self.facts, &mut self.plan);
         self.place();
         Ok(self.plan)
     }
@@ -363,6 +364,15 @@ impl<'a> Planner<'a> {
                 self.plan.steps[i].dead.push(l);
             }
         }
+        // What such a value is a view of leaves with it: were that in a slot, all of the slot would.
+        let mut leaves: Vec<bool> = (0..self.facts.len()).map(survives).collect();
+        for step in self.plan.steps.iter().rev() {
+            if let (Run::View, Some(Some(Source::Local(l)))) =
+                (&step.kernel.run, step.inputs.first())
+            {
+                leaves[*l] |= leaves[step.outputs[0].local];
+            }
+        }
         let mut slots = Slots::new(self.facts.len());
         for i in 0..self.plan.steps.len() {
             let step = &mut self.plan.steps[i];
@@ -370,7 +380,7 @@ impl<'a> Planner<'a> {
                 let bytes = bytes_of(&step.facts[o]).unwrap_or(0);
                 let place = if matches!(step.kernel.run, Run::View) && o == 0 {
                     slots.view(step)
-                } else if survives(step.outputs[o].local)
+                } else if leaves[step.outputs[o].local]
                     || !matches!(step.kernel.run, Run::Tensors(_))
                 {
                     self.plan.outputs += bytes;

@@ -252,7 +252,7 @@ impl Turner<'_> {
             Op::QLinearConv(op) => {
                 return Some((ops::conv_integer::compile_last(op, &cx).ok()?, None));
             }
-            Op::Pool(op) => return Some((ops::pool::last::compile(op, &cx).ok()?, None)),
+            Op::Pool(op) => return ops::pool::last::compile(op, &cx).ok(),
             _ => return Some((ops::compile(&cx).ok()?, None)),
         };
         let layer = layer.ok()?;
@@ -396,22 +396,28 @@ mod tests {
         g.outputs().iter().map(|v| values[v].clone()).collect()
     }
 
-    /// Counts images that were turned, and convolutions.
+    /// Counts images that were turned, convolutions, and concatenations.
     #[derive(Default)]
     struct Seen {
         turns: AtomicUsize,
         convs: AtomicUsize,
+        concats: AtomicUsize,
     }
 
     impl Profile for Seen {
         fn node(&self, event: &NodeEvent<'_>) {
-            self.turns.fetch_add(usize::from(event.op == "Transpose"), Ordering::Relaxed);
-            self.convs.fetch_add(usize::from(event.op == "Conv"), Ordering::Relaxed);
+            let count = match event.op {
+                "Transpose" => &self.turns,
+                "Conv" => &self.convs,
+                "Concat" => &self.concats,
+                _ => return,
+            };
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// What the graph makes of x, and how many steps of the plan were convolutions.
-    fn as_a_whole(g: &Graph, x: &Value) -> (Vec<Value>, usize) {
+    /// What the graph makes of x, and which steps the plan had.
+    fn as_a_whole(g: &Graph, x: &Value) -> (Vec<Value>, Seen) {
         let nodes = g.order();
         let (inputs, outputs) = (g.inputs().to_vec(), g.outputs().to_vec());
         let region =
@@ -420,13 +426,13 @@ mod tests {
         let seen = Seen::default();
         let cx = RunCx { profile: Some(&seen), ..RunCx::unbounded() };
         let made = program.run(vec![x.clone()], &cx).unwrap();
-        assert!(seen.turns.into_inner() > 0, "nothing was turned");
-        (made, seen.convs.into_inner())
+        assert!(seen.turns.load(Ordering::Relaxed) > 0, "nothing was turned");
+        (made, seen)
     }
 
-    /// `text` reads x [2, 3, 17, 20] and weights `w1` to `w9`, whose shapes come first in it; how
-    /// many steps of the plan are convolutions.
-    fn check(weights: &[&[usize]], text: &str) -> usize {
+    /// `text` reads x [2, 3, 17, 20] and weights `w1` to `w9`, whose shapes come first in it; which
+    /// steps the plan has.
+    fn check(weights: &[&[usize]], text: &str) -> Seen {
         let mut r = Random::new(3);
         let mut source = "x: float[2, 3, 17, 20]; ".to_string();
         for (i, shape) in weights.iter().enumerate() {
@@ -435,7 +441,7 @@ mod tests {
         }
         let g = onnx::parse(&(source + text)).unwrap();
         let x = Value::Tensor(numbers(&mut r, &[2, 3, 17, 20]));
-        let (made, convs) = as_a_whole(&g, &x);
+        let (made, seen) = as_a_whole(&g, &x);
         for (wanted, found) in one_by_one(&g, &x).iter().zip(made) {
             let (wanted, found) = (wanted.as_tensor().unwrap(), found.as_tensor().unwrap());
             assert_eq!(wanted.shape(), found.shape());
@@ -444,7 +450,7 @@ mod tests {
                 assert!((a - b).abs() <= 1e-5 * scale, "{b} is not {a} of {scale}: {text}");
             }
         }
-        convs
+        seen
     }
 
     const START: &str = "a = Conv<pads = [1, 1, 1, 1]>(x, w1); b = Relu(a); ";
@@ -477,7 +483,7 @@ mod tests {
     fn blocks_become_one_step_where_their_middle_is_large() {
         let of = |mid: usize, text: &str| {
             let w = [[8, 3, 3, 3], [mid, 8, 1, 1], [mid, 1, 3, 3], [8, mid, 1, 1]];
-            check(&w.each_ref().map(|w| &w[..]), &format!("{START} {text}"))
+            check(&w.each_ref().map(|w| &w[..]), &format!("{START} {text}")).convs.into_inner()
         };
         let block = "c = Conv(b, w2); d = Conv<pads = [1, 1, 1, 1], group = 400>(c, w3); \
                      e = Conv(d, w4); y = Add(e, b);";
@@ -501,6 +507,28 @@ mod tests {
              j = AveragePool<kernel_shape = [2, 3], pads = [1, 1, 0, 1]>(l); \
              r = ReduceMean<keepdims = 1>(o, [2, 3]); y = Conv<dilations = [2, 1]>(j, w5); → y, r",
         );
+    }
+
+    #[test]
+    fn what_is_concatenated_is_made_where_it_belongs() {
+        let weights: [&[usize]; 5] =
+            [&[16, 3, 3, 3], &[8, 16, 1, 1], &[24, 16, 3, 3], &[16, 16, 2, 2], &[8, 16, 3, 3]];
+        let start = format!("{START} s = Conv(b, w4);");
+        let concats = |text: &str| check(&weights, &format!("{start} {text}")).concats.into_inner();
+        let two = "c = Conv(b, w2); d = Conv<pads = [1, 1, 1, 1]>(b, w3); \
+                   k = Concat<axis = 1>(d, c);";
+        assert_eq!(concats(&format!("{two} y = MaxPool<kernel_shape = [2, 2]>(k); → y, s")), 0);
+        assert_eq!(concats(&format!("{two} y = Relu(k); → y, k, s")), 0);
+        // What others read too, and what no convolution makes, is copied.
+        assert_eq!(concats(&format!("{two} g = Relu(c); → k, g, s")), 1);
+        let three = "c = Conv(b, w2); d = Conv<pads = [1, 1, 1, 1]>(b, w5); f = Relu(b);";
+        let of = |inputs: &str| concats(&format!("{three} k = Concat<axis = 1>({inputs}); → k, s"));
+        assert_eq!(of("d, f, c"), 1);
+        assert_eq!(of("f, c, f, d"), 1);
+        assert_eq!(of("c, c, d"), 1);
+        let twice = "h = Concat<axis = 1>(c, d); k = Concat<axis = 1>(h, f, h); → k, s";
+        assert_eq!(concats(&format!("{three} {twice}")), 1);
+        assert_eq!(concats(&format!("{three} k = Concat<axis = -2>(c, d); → k, f, s")), 1);
     }
 
     #[test]

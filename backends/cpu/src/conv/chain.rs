@@ -3,17 +3,19 @@
 //!
 //! x → pixel by pixel, or the first of a network → channel by channel → pixel by pixel → y
 //!
+//! where a pool goes channel by channel as a depthwise convolution does.
+//!
 //! Networks for phones are made of such blocks (Sandler et al., "MobileNetV2", 2018): the values
 //! in the middle are six times as many as those between blocks, and whole they fit no near cache.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use rinfer_graph::Reason;
 use rinfer_graph::backend::RunCx;
+use rinfer_graph::{Reason, unsupported};
 
 use super::depthwise_last::{self, Image};
-use super::{Follow, Geometry, first, last};
+use super::{Among, Follow, Geometry, first, last, pool_last};
 use crate::kernel::limit;
 use crate::math::Activation;
 use crate::par;
@@ -41,6 +43,8 @@ pub enum Weights {
     First(Arc<first::Weights>),
     /// For an image with its channels side by side.
     Last(Arc<last::Weights>),
+    /// None: a pool of such an image.
+    Pool(Arc<pool_last::Pool>),
 }
 
 /// What is added to a layer's outputs: a number per channel, and one per output.
@@ -67,6 +71,36 @@ impl Layer {
         match &self.weights {
             Weights::First(w) => first::run(isa, &self.g, (x, w), &follow, y),
             Weights::Last(w) => last::run(isa, &self.g, (x, w), &follow, y, cx),
+            Weights::Pool(pool) => {
+                pool.run(isa, x, y);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether it can write into some of the channels of its outputs' pixels.
+    pub fn stands_among(&self) -> bool {
+        matches!(self.weights, Weights::Last(_)) && !self.is_by_channel()
+    }
+
+    /// As [`Layer::run`] into some of the channels of `y`, if it [`Layer::stands_among`] others.
+    ///
+    /// # Errors
+    /// As [`Layer::run`].
+    pub fn run_among(
+        &self,
+        isa: Isa,
+        x: &[f32],
+        added: Added<'_>,
+        to: (&mut [f32], Among),
+        cx: &RunCx<'_>,
+    ) -> Result<(), Reason> {
+        let follow = self.follow(added);
+        match &self.weights {
+            Weights::First(_) | Weights::Pool(_) => {
+                Err(unsupported!("a first convolution or a pool among other channels"))
+            }
+            Weights::Last(w) => last::run_among(isa, &self.g, (x, w), &follow, to, cx),
         }
     }
 
@@ -87,24 +121,17 @@ impl Layer {
         self.is_pixelwise()
     }
 
-    /// Its weights, if it goes channel by channel.
-    fn depthwise(&self) -> Option<&[f32]> {
+    /// Whether it goes channel by channel.
+    pub fn is_by_channel(&self) -> bool {
         match &self.weights {
-            Weights::Last(w) => match &**w {
-                last::Weights::Depthwise(w) => Some(w),
-                _ => None,
-            },
-            Weights::First(_) => None,
+            Weights::First(_) => false,
+            Weights::Last(w) => matches!(**w, last::Weights::Depthwise(_)),
+            Weights::Pool(_) => true,
         }
     }
 
-    /// Whether it goes channel by channel.
-    pub fn is_depthwise(&self) -> bool {
-        self.depthwise().is_some()
-    }
-
     /// Output channels in all.
-    fn channels(&self) -> usize {
+    pub fn channels(&self) -> usize {
         self.g.group * self.g.m
     }
 
@@ -135,9 +162,34 @@ impl Layer {
                     let x = &x[first * g.axes[2].input * g.c..];
                     last::pixels(isa, g, (x, w), &follow, y)
                 }
-                _ => unreachable!("chains are made of layers that begin and end one"),
+                _ => Err(unsupported!("{g:?} in a chain")),
             },
+            Weights::Pool(_) => Err(unsupported!("a pool at an end of a chain")),
         }
+    }
+
+    /// As [`Layer::rows`] of a layer that goes channel by channel, for one image of which `seen` is
+    /// what they see.
+    fn rows_by_channel(
+        &self,
+        isa: Isa,
+        seen: Image<'_>,
+        bias: Option<&[f32]>,
+        first: usize,
+        y: &mut [f32],
+    ) -> Result<(), Reason> {
+        let follow = self.follow((bias, None));
+        match &self.weights {
+            Weights::Pool(pool) => pool.rows(isa, seen, first, y),
+            Weights::Last(w) => match &**w {
+                last::Weights::Depthwise(w) => {
+                    depthwise_last::rows(isa, &self.g, (seen, w), &follow, first, y);
+                }
+                _ => return Err(unsupported!("{:?} in the middle of a chain", self.g)),
+            },
+            Weights::First(_) => return Err(unsupported!("a first convolution in the middle")),
+        }
+        Ok(())
     }
 }
 
@@ -164,12 +216,13 @@ pub struct ChainAdded<'a> {
 impl Chain {
     /// A chain of these layers; `None` if they make none, or what is between them is near as it is.
     pub fn new(before: &Layer, middle: &Layer, after: Option<&Layer>) -> Option<Chain> {
-        Chain::within(NEAR, before, middle, after)
+        let seen = before.row() * middle.g.axes[1].extent() * size_of::<f32>();
+        (seen <= NEAR).then(|| Chain::within(NEAR, before, middle, after))?
     }
 
     fn within(near: usize, before: &Layer, middle: &Layer, after: Option<&Layer>) -> Option<Chain> {
         let bytes = before.g.out_len() * before.channels() * size_of::<f32>();
-        let fits = before.begins() && middle.is_depthwise() && after.is_none_or(Layer::ends);
+        let fits = before.begins() && middle.is_by_channel() && after.is_none_or(Layer::ends);
         let (before, middle, after) = (before.clone(), middle.clone(), after.cloned());
         (fits && bytes > near).then_some(Chain { before, middle, after, near })
     }
@@ -253,14 +306,12 @@ impl Chain {
     ) -> Result<(), Reason> {
         let g = &self.middle.g;
         let seen = Image { x: window.near, top: window.rows.start };
-        let weights = self.middle.depthwise().unwrap_or_default();
-        let follow = self.middle.follow((added.biases[1], None));
+        let bias = added.biases[1];
         let Some(after) = &self.after else {
-            depthwise_last::rows(isa, g, (seen, weights), &follow, oy, y);
-            return Ok(());
+            return self.middle.rows_by_channel(isa, seen, bias, oy, y);
         };
         let between = &mut between[..y.len() / after.row() * self.middle.row()];
-        depthwise_last::rows(isa, g, (seen, weights), &follow, oy, between);
+        self.middle.rows_by_channel(isa, seen, bias, oy, between)?;
         let first = (image * g.axes[1].output + oy) * after.row();
         let residual = added.residual.map(|r| &r[first..first + y.len()]);
         after.rows(isa, between, (added.biases[2], residual), 0, y)
@@ -309,6 +360,7 @@ mod tests {
     use rinfer_graph::ops::Span;
 
     use super::*;
+    use crate::conv::pool_last::Take;
     use crate::conv::testing::Random;
     use crate::par::Pool;
 
@@ -365,30 +417,84 @@ mod tests {
             let g = Geometry::new(batch, 1, (mid, m), &pixels).unwrap();
             let after = layer(&mut r, g, Activation::None, false);
 
-            let x = r.floats(batch * c * h * w);
-            let biases = [r.floats(mid), r.floats(mid), r.floats(m)];
-            let residual = r.floats(batch * m * pixels[0].input * pixels[1].input);
-            let bytes = 4 * mid * pixels[0].input * pixels[1].input;
-            let cases = [
-                (None, bytes / 2),
-                (Some(&after), bytes / 2),
-                (Some(&after), bytes / 3),
-                (Some(&after), 10),
-            ];
-            for (after, near) in cases {
-                let added = ChainAdded {
-                    biases: [Some(&biases[0]), None, after.map(|_| &biases[2][..])],
-                    residual: after.map(|_| &residual[..]),
-                };
-                let mut layers = vec![&before, &middle];
-                layers.extend(after);
-                let expected = one_by_one(&layers, &x, &added);
-                let chain = Chain::within(near, &before, &middle, after).unwrap();
-                for threads in [1, 3] {
-                    let mut y = vec![f32::NAN; expected.len()];
-                    let run = || chain.run(Isa::best(), &x, &added, &mut y);
-                    Pool::new(threads).unwrap().install(run).unwrap();
-                    assert_eq!(y, expected, "{c} {mid} {m}, {h} x {w}, {threads} threads");
+            check(&mut r, (&before, &middle, &after));
+        }
+    }
+
+    #[test]
+    fn strips_of_a_pool_give_the_bits_of_a_whole_one() {
+        let mut r = Random::new(6);
+        for take in [Take::Max, Take::Mean, Take::PaddedMean] {
+            for (batch, m, (h, w), kernel, stride) in
+                [(1, 64, (30, 27), 3, 2), (2, 21, (24, 19), 3, 1), (2, 32, (23, 18), 2, 2)]
+            {
+                let seen = [span(h, 3, 2), span(w, 3, 2)];
+                let g = Geometry::new(batch, 1, (3, m), &seen).unwrap();
+                let before = layer(&mut r, g, Activation::Relu, true);
+                let made = seen.map(|s| span(s.output, kernel, stride));
+                let g = Geometry::new(batch, m, (m, m), &made).unwrap();
+                let weights = Weights::Pool(Arc::new(pool_last::Pool::new(g.clone(), take)));
+                let middle = Layer { g, weights, activation: Activation::None };
+                let pixels = made.map(|s| span(s.output, 1, 1));
+                let g = Geometry::new(batch, 1, (m, 16), &pixels).unwrap();
+                let after = layer(&mut r, g, Activation::Relu, false);
+                check(&mut r, (&before, &middle, &after));
+            }
+        }
+    }
+
+    /// Whether strips of some sizes, on some threads, make what whole layers make.
+    fn check(r: &mut Random, (before, middle, after): (&Layer, &Layer, &Layer)) {
+        let of = |layer: &Layer| layer.g.batch * layer.g.group * layer.g.c * layer.g.in_len();
+        let x = r.floats(of(before));
+        let biases = [before, middle, after].map(|layer| r.floats(layer.channels()));
+        let residual = r.floats(after.g.batch * after.channels() * after.g.out_len());
+        let bytes = 4 * before.channels() * before.g.out_len();
+        let cases = [(None, bytes / 2), (Some(after), bytes / 2), (Some(after), bytes / 3)];
+        for (after, near) in cases.into_iter().chain([(Some(after), 10)]) {
+            let added = ChainAdded {
+                biases: [Some(&biases[0]), None, after.map(|_| &biases[2][..])],
+                residual: after.map(|_| &residual[..]),
+            };
+            let mut layers = vec![before, middle];
+            layers.extend(after);
+            let expected = one_by_one(&layers, &x, &added);
+            let chain = Chain::within(near, before, middle, after).unwrap();
+            for threads in [1, 3] {
+                let mut y = vec![f32::NAN; expected.len()];
+                let run = || chain.run(Isa::best(), &x, &added, &mut y);
+                Pool::new(threads).unwrap().install(run).unwrap();
+                assert_eq!(y, expected, "{:?} {:?}, {threads} threads", before.g, middle.g);
+            }
+        }
+    }
+
+    #[test]
+    fn a_layer_among_other_channels_makes_the_same_and_leaves_them() {
+        let mut r = Random::new(7);
+        for (c, m, kernel, stride) in [(16, 24, 1, 1), (16, 24, 3, 1), (8, 7, 3, 2), (40, 33, 3, 1)]
+        {
+            for activation in [Activation::None, Activation::Relu, Activation::Silu] {
+                let size = [span(21, kernel, stride), span(18, kernel, stride)];
+                let g = Geometry::new(2, 1, (c, m), &size).unwrap();
+                let layer = layer(&mut r, g, activation, false);
+                let (x, bias) = (r.floats(2 * c * 21 * 18), r.floats(m));
+                let pixels = 2 * layer.g.out_len();
+                let (residual, cx) = (r.floats(pixels * m), RunCx::unbounded());
+                for added in [(Some(&bias[..]), Some(&residual[..])), (None, None)] {
+                    let mut alone = vec![0.0; pixels * m];
+                    let pool = Pool::new(2).unwrap();
+                    pool.install(|| layer.run(Isa::best(), &x, added, &mut alone, &cx)).unwrap();
+                    let others = r.floats(pixels * (m + 5));
+                    let mut y = others.clone();
+                    let among = Among { all: m + 5, first: 3 };
+                    let to = (&mut y[..], among);
+                    pool.install(|| layer.run_among(Isa::best(), &x, added, to, &cx)).unwrap();
+                    let rows = y.chunks(m + 5).zip(others.chunks(m + 5)).zip(alone.chunks(m));
+                    for ((y, others), alone) in rows {
+                        assert_eq!(&y[3..3 + m], alone, "{c} {m} {kernel} {stride}");
+                        assert_eq!((&y[..3], &y[3 + m..]), (&others[..3], &others[3 + m..]));
+                    }
                 }
             }
         }

@@ -161,32 +161,36 @@ impl Part<'_> {
     #[inline(always)]
     fn row<S: Simd, const STEP: usize, const N: usize>(&self, s: S, y: &mut [f32]) {
         let (m, width) = (self.job.g.m, self.job.g.axes[2].output);
+        let mut sums = [[[0.0; MAX_LANES]; VECTORS]; N];
         for m0 in (0..m).step_by(VECTORS * S::LANES) {
             for ox in (0..width).step_by(N) {
                 // The last outputs overlap those before them.
                 let ox = ox.min(width.saturating_sub(N));
                 match (width >= N, m - m0 > S::LANES) {
-                    (true, true) => self.tile::<S, STEP, N, VECTORS>(s, (ox, m0), y),
-                    (true, false) => self.tile::<S, STEP, N, 1>(s, (ox, m0), y),
+                    (true, true) => self.tile::<S, STEP, N, VECTORS>(s, (ox, m0), &mut sums, y),
+                    (true, false) => self.tile::<S, STEP, N, 1>(s, (ox, m0), &mut sums, y),
                     (false, _) => {
-                        (0..width).for_each(|ox| self.tile::<S, STEP, 1, VECTORS>(s, (ox, m0), y))
+                        for ox in 0..width {
+                            let sums = &mut [sums[0]];
+                            self.tile::<S, STEP, 1, VECTORS>(s, (ox, m0), sums, y);
+                        }
                     }
                 }
             }
         }
     }
 
-    /// N outputs from column `ox` on, V vectors of their channels from `m0` on.
+    /// N outputs from column `ox` on, V vectors of their channels from `m0` on. Their sums go by way
+    /// of `tile`: from registers what follows would need code for each of them here.
     #[inline(always)]
     fn tile<S: Simd, const STEP: usize, const N: usize, const V: usize>(
         &self,
         s: S,
         (ox, m0): (usize, usize),
+        tile: &mut [[[f32; MAX_LANES]; VECTORS]; N],
         y: &mut [f32],
     ) {
         let (Job { g, follow, .. }, lanes) = (self.job, S::LANES);
-        // By way of memory: in registers the sums would need code for each of them here.
-        let mut tile = [[[0.0; MAX_LANES]; V]; N];
         let sums = self.sums::<S, STEP, N, V>(s, ox, m0);
         for j in 0..N {
             for v in 0..V {

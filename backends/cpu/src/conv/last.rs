@@ -7,11 +7,11 @@
 //! with the weights [taps · c, m]. A patch is a few runs of memory; of a 1 × 1 kernel it is the
 //! pixel, and nothing is copied at all.
 
-use rinfer_graph::Reason;
 use rinfer_graph::backend::RunCx;
+use rinfer_graph::{Reason, unsupported};
 
 use super::geometry::{Geometry, tap, taps_inside};
-use super::{Follow, depthwise_last, winograd, winograd_last};
+use super::{Among, Follow, depthwise_last, winograd, winograd_last};
 use crate::gemm::{Bias, Epilogue, Gemm, Lhs, MadeRows, PackedB, Rhs, Strided};
 use crate::kernel::limit;
 use crate::par;
@@ -63,7 +63,7 @@ fn by_tap(channels: usize, taps: usize, w: &[f32]) -> impl Iterator<Item = f32> 
     (0..taps).flat_map(move |t| (0..channels).map(move |c| w[c * taps + t]))
 }
 
-/// `y = follow(conv(x, weights))`; a residual lies as y does.
+/// `y = follow(conv(x, weights))`, y and the residual with the outputs' channels alone.
 pub fn run(
     isa: Isa,
     g: &Geometry,
@@ -72,14 +72,33 @@ pub fn run(
     y: &mut [f32],
     cx: &RunCx<'_>,
 ) -> Result<(), Reason> {
-    cx.check()?;
     match weights {
         Weights::Depthwise(w) => {
+            cx.check()?;
             depthwise_last::run(isa, g, (x, w), follow, y);
             Ok(())
         }
-        Weights::Winograd(w) => winograd_last::run(isa, g, (x, w), follow, y, cx),
-        Weights::Patches(w) => patches(isa, g, (x, w), follow, y),
+        _ => run_among(isa, g, (x, weights), follow, (y, Among { all: g.m, first: 0 }), cx),
+    }
+}
+
+/// As [`run`], into some of the channels of `y`; the residual has the outputs' channels alone.
+///
+/// # Errors
+/// It is to stop, memory cannot be had, or the convolution goes channel by channel.
+pub fn run_among(
+    isa: Isa,
+    g: &Geometry,
+    (x, weights): (&[f32], &Weights),
+    follow: &Follow<'_>,
+    (y, among): (&mut [f32], Among),
+    cx: &RunCx<'_>,
+) -> Result<(), Reason> {
+    cx.check()?;
+    match weights {
+        Weights::Depthwise(_) => Err(unsupported!("a depthwise convolution among other channels")),
+        Weights::Winograd(w) => winograd_last::run(isa, g, (x, w), follow, (y, among), cx),
+        Weights::Patches(w) => patches(isa, g, (x, w), follow, (y, among)),
     }
 }
 
@@ -88,14 +107,15 @@ fn patches(
     g: &Geometry,
     (x, w): (&[f32], &PackedB),
     follow: &Follow<'_>,
-    y: &mut [f32],
+    (y, among): (&mut [f32], Among),
 ) -> Result<(), Reason> {
     let made = Patches { isa, g, x };
     let a = match is_pixelwise(g) {
         true => Lhs::Plain(Strided::rows(x, g.c)),
         false => Lhs::Made(&made),
     };
-    product(isa, (g.batch * g.out_len(), g.m, g.c * g.taps()), (a, w), follow, y)
+    let size = (g.batch * g.out_len(), g.m, g.c * g.taps());
+    product(isa, size, (a, w), follow, (&mut y[among.first..], among.all))
 }
 
 /// Whether an output sees the pixel at its own place alone.
@@ -115,7 +135,7 @@ pub fn pixels(
     y: &mut [f32],
 ) -> Result<(), Reason> {
     let a = Lhs::Plain(Strided::rows(x, g.c));
-    product(isa, (y.len() / g.m, g.m, g.c), (a, w), follow, y)
+    product(isa, (y.len() / g.m, g.m, g.c), (a, w), follow, (y, g.m))
 }
 
 fn product(
@@ -123,7 +143,7 @@ fn product(
     (m, n, k): (usize, usize, usize),
     (a, w): (Lhs<'_>, &PackedB),
     follow: &Follow<'_>,
-    y: &mut [f32],
+    (y, stride): (&mut [f32], usize),
 ) -> Result<(), Reason> {
     let epilogue = Epilogue {
         bias: follow.bias.map(Bias::Row),
@@ -131,7 +151,7 @@ fn product(
         activation: follow.activation,
     };
     let gemm = Gemm::new((m, n, k), a, Rhs::Packed(w));
-    Gemm { epilogue, ..gemm }.run(isa, y, n).map_err(limit)
+    Gemm { epilogue, ..gemm }.run(isa, y, stride).map_err(limit)
 }
 
 /// What each output sees, output by output.

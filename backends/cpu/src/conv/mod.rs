@@ -14,6 +14,7 @@ pub mod integer;
 pub mod integer_last;
 pub mod last;
 pub mod patches;
+pub mod pool_last;
 pub mod reference;
 pub mod source;
 #[cfg(test)]
@@ -41,6 +42,15 @@ pub struct Follow<'a> {
     pub residual: Option<&'a [f32]>,
     /// Applied last.
     pub activation: Activation,
+}
+
+/// Where a convolution's outputs stand among channels side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Among {
+    /// Channels of a pixel in memory.
+    pub all: usize,
+    /// The first that is the convolution's.
+    pub first: usize,
 }
 
 impl<'a> Follow<'a> {

@@ -7,9 +7,9 @@ use std::ops::Range;
 use rinfer_graph::Reason;
 use rinfer_graph::backend::RunCx;
 
-use super::Follow;
 use super::geometry::Geometry;
 use super::winograd::{POINTS, TILE, a_transposed, b_transposed, filters, odd_lines, together};
+use super::{Among, Follow};
 use crate::gemm::{Columns, Gemm, Lhs, PackedB, Rhs, Strided};
 use crate::kernel::limit;
 use crate::par;
@@ -31,13 +31,14 @@ pub fn pack(isa: Isa, m: usize, c: usize, w: &[f32]) -> Result<Weights, Reason> 
     .map_err(limit)?
 }
 
-/// `y = follow(conv(x, weights))`
+/// `y = follow(conv(x, weights))`, into some of the channels of `y`; the residual has the outputs'
+/// channels alone.
 pub fn run(
     isa: Isa,
     g: &Geometry,
     (x, weights): (&[f32], &Weights),
     follow: &Follow<'_>,
-    y: &mut [f32],
+    (y, among): (&mut [f32], Among),
     cx: &RunCx<'_>,
 ) -> Result<(), Reason> {
     let [_, h, w] = &g.axes;
@@ -45,20 +46,20 @@ pub fn run(
     let rows = (together(g) / tiles.1).clamp(1, tiles.0);
     // As many in each block, so that none is nearly empty.
     let rows = tiles.0.div_ceil(tiles.0.div_ceil(rows));
-    let (from, to) = (g.c * g.in_len(), g.m * g.out_len());
-    let block = rows * TILE * w.output * g.m;
-    let ns = block.saturating_mul(g.c) / 8;
+    let (from, pixels) = (g.c * g.in_len(), g.out_len());
+    let block = rows * TILE * w.output;
+    let ns = (block * g.m).saturating_mul(g.c) / 8;
     let failure = par::Failure::default();
-    for (image, y) in y.chunks_exact_mut(to).enumerate() {
-        let residual = follow.residual.map(|r| &r[image * to..][..to]);
-        par::chunks_mut(y, block, par::grain(ns), |i, y| {
+    for (image, y) in y.chunks_exact_mut(pixels * among.all).enumerate() {
+        let residual = follow.residual.map(|r| &r[image * pixels * g.m..][..pixels * g.m]);
+        par::chunks_mut(y, block * among.all, par::grain(ns), |i, y| {
             failure.attempt(|| {
                 cx.check()?;
                 let rows = i * rows..tiles.0.min((i + 1) * rows);
-                let residual = residual.map(|r| &r[i * block..][..y.len()]);
+                let residual = residual.map(|r| &r[i * block * g.m..]);
                 let follow = Follow { residual, ..*follow };
-                Job { g, x: &x[image * from..][..from], rows, columns: tiles.1, follow }
-                    .run(isa, weights, y)
+                let x = &x[image * from..][..from];
+                Job { g, x, rows, columns: tiles.1, follow, among }.run(isa, weights, y)
             });
         });
     }
@@ -71,8 +72,9 @@ struct Job<'a> {
     x: &'a [f32],
     rows: Range<usize>,
     columns: usize,
-    /// The residual is that of these rows.
+    /// The residual begins with these rows.
     follow: Follow<'a>,
+    among: Among,
 }
 
 impl Job<'_> {
@@ -92,7 +94,7 @@ impl Job<'_> {
                     failure.attempt(|| gemm.run(isa, products, m).map_err(limit));
                 });
                 failure.result()?;
-                let row = TILE * self.g.axes[2].output * m;
+                let row = TILE * self.g.axes[2].output * self.among.all;
                 par::chunks_mut(y, row, par::grain(10 * m * self.columns), |r, y| {
                     finish(isa, self, r, (products, step), y);
                 });
@@ -137,22 +139,21 @@ crate::simd_fn! {
             let (row, column) = ((first + t) / job.columns, (first + t) % job.columns);
             let places = job.places(job.rows.start + row, column);
             for c0 in vectors(c, S::LANES) {
-                let mut d = [[s.zero(); 6]; 6];
-                for i in 0..6 {
-                    for j in 0..6 {
+                let mut half = [[s.zero(); 6]; 6];
+                for j in 0..6 {
+                    let mut d = [s.zero(); 6];
+                    for i in 0..6 {
                         if let Some(at) = places[i][j] {
-                            d[i][j] = s.load_partial(&job.x[at + c0..at + c], 0.0);
+                            d[i] = s.load_partial(&job.x[at + c0..at + c], 0.0);
                         }
                     }
-                }
-                for j in 0..6 {
-                    let t = b_transposed(s, [d[0][j], d[1][j], d[2][j], d[3][j], d[4][j], d[5][j]]);
+                    let t = b_transposed(s, d);
                     for i in 0..6 {
-                        d[i][j] = t[i];
+                        half[i][j] = t[i];
                     }
                 }
                 for i in 0..6 {
-                    let made = b_transposed(s, d[i]);
+                    let made = b_transposed(s, half[i]);
                     for j in 0..6 {
                         made[j].store_partial(&mut v.row(i * 6 + j)[t * c + c0..(t + 1) * c]);
                     }
@@ -172,25 +173,23 @@ crate::simd_fn! {
         y: &mut [f32],
     ) {
         let (products, step) = products;
-        let (m, w) = (job.g.m, job.g.axes[2].output);
-        let height = y.len() / (w * m);
-        let residual = job.follow.residual.map(|r| &r[row * TILE * w * m..][..y.len()]);
+        let (m, w, among) = (job.g.m, job.g.axes[2].output, job.among);
+        let height = y.len() / (w * among.all);
+        let residual = job.follow.residual.map(|r| &r[row * TILE * w * m..][..height * w * m]);
         let (lo, hi) = job.follow.clip();
         let (lo, hi) = (s.splat(lo), s.splat(hi));
         for column in 0..job.columns {
             let tile = row * job.columns + column;
             let width = TILE.min(w - column * TILE);
             for m0 in vectors(m, S::LANES) {
-                let mut d = [[s.zero(); 6]; 6];
-                for i in 0..6 {
-                    for j in 0..6 {
-                        let at = (i * 6 + j) * step + tile * m;
-                        d[i][j] = s.load_partial(&products[at + m0..at + m], 0.0);
-                    }
-                }
                 let mut half = [[s.zero(); 6]; 4];
                 for j in 0..6 {
-                    let t = a_transposed(s, [d[0][j], d[1][j], d[2][j], d[3][j], d[4][j], d[5][j]]);
+                    let mut d = [s.zero(); 6];
+                    for i in 0..6 {
+                        let at = (i * 6 + j) * step + tile * m;
+                        d[i] = s.load_partial(&products[at + m0..at + m], 0.0);
+                    }
+                    let t = a_transposed(s, d);
                     for i in 0..4 {
                         half[i][j] = t[i];
                     }
@@ -202,17 +201,22 @@ crate::simd_fn! {
                 for i in 0..height {
                     let line = a_transposed(s, half[i]);
                     for (j, v) in line.into_iter().enumerate().take(width) {
-                        let at = (i * w + column * TILE + j) * m;
+                        let pixel = i * w + column * TILE + j;
                         let mut v = v + bias;
                         if let Some(x) = residual {
-                            v = v + s.load_partial(&x[at + m0..at + m], 0.0);
+                            v = v + s.load_partial(&x[pixel * m + m0..(pixel + 1) * m], 0.0);
                         }
-                        let v = hi.min(lo.max(v));
-                        v.store_partial(&mut y[at + m0..at + m]);
+                        let at = pixel * among.all + among.first;
+                        hi.min(lo.max(v)).store_partial(&mut y[at + m0..at + m]);
                     }
                 }
             }
         }
-        job.follow.after_clip(s, y);
+        if among.all == m {
+            return job.follow.after_clip(s, y);
+        }
+        for pixel in y.chunks_exact_mut(among.all) {
+            job.follow.after_clip(s, &mut pixel[among.first..][..m]);
+        }
     }
 }

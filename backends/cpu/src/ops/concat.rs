@@ -1,6 +1,6 @@
 //! Concat: each row of the output is a run of each input.
 use rinfer_graph::ops::Concat;
-use rinfer_graph::{Reason, invalid, with_width};
+use rinfer_graph::{Reason, Tensor, invalid, with_width};
 use smallvec::SmallVec;
 
 use super::copy::{Word, by_rows, copy_flat};
@@ -21,6 +21,31 @@ pub(super) fn compile(op: &Concat, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let dtype = cx.dtype(0)?;
     with_width!(dtype, W => Ok(Kernel::new(move |args| concat::<W>(outer, &runs, args))),
         else Err(invalid!("{dtype} does not move by itself")))
+}
+
+/// The kernel of a concatenation of images with channels side by side, some of whose inputs are in
+/// the output already: the last input, which is overwritten where that can be. The others have
+/// these runs and begin at these places of each row.
+pub(crate) fn compile_rest(row: usize, rest: SmallVec<[(usize, usize); 4]>) -> Kernel {
+    let last = rest.len();
+    let kernel = Kernel::new(move |args| {
+        let mut parts = SmallVec::<[(&[f32], usize, usize); 4]>::new();
+        for (i, &(at, run)) in rest.iter().enumerate() {
+            parts.push((args.input(i)?.as_slice(), at, run));
+        }
+        let made = args.opt(last).map(Tensor::as_slice);
+        let y = args.outputs[0].as_mut_slice::<f32>();
+        if let Some(made) = made {
+            y.copy_from_slice(made);
+        }
+        by_rows(args.cx, y, row, |rows, y| {
+            for &(x, at, run) in &parts {
+                let x = x[rows.start * run..].chunks_exact(run);
+                y.chunks_mut(row).zip(x).for_each(|(y, x)| y[at..at + run].copy_from_slice(x));
+            }
+        })
+    });
+    kernel.in_place(&[last])
 }
 
 /// Fills the output, `outer` rows of one run of each input.

@@ -8,7 +8,9 @@ use rinfer_graph::{DType, Dim, Fact, Reason, Tensor, unsupported};
 
 use super::staged::{needed, single};
 use crate::conv::chain::{self, Chain, ChainAdded, Layer};
-use crate::conv::{Follow, Geometry, Operands, Plan, Weights, first, last, reference, winograd};
+use crate::conv::{
+    Among, Follow, Geometry, Operands, Plan, Weights, first, last, reference, winograd,
+};
 use crate::kernel::{Args, Cx, Kernel};
 use crate::math::Activation;
 use crate::simd::Isa;
@@ -81,6 +83,21 @@ pub(crate) fn compile_layer(isa: Isa, layer: Layer) -> Kernel {
         let (x, cx) = (args.input(0)?.as_slice(), args.cx);
         layer.run(isa, x, added, args.outputs[0].as_mut_slice(), cx)
     })
+}
+
+/// As [`compile_layer`], into some channels of an output whose others input 4 holds, if it is there:
+/// it is overwritten where that can be.
+pub(crate) fn compile_layer_among(isa: Isa, layer: Layer, among: Among) -> Kernel {
+    let kernel = Kernel::new(move |args| {
+        let added = (args.opt(2).map(Tensor::as_slice), args.opt(3).map(Tensor::as_slice));
+        let (x, others) = (args.input(0)?.as_slice(), args.opt(4).map(Tensor::as_slice));
+        let y = args.outputs[0].as_mut_slice::<f32>();
+        if let Some(others) = others {
+            y.copy_from_slice(others);
+        }
+        layer.run_among(isa, x, added, (y, among), args.cx)
+    });
+    kernel.in_place(&[4])
 }
 
 /// The kernel of layers that follow one another: image, the bias of each, residual.

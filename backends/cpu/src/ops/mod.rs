@@ -10,7 +10,7 @@ mod causal_conv;
 mod clip;
 mod col2im;
 mod compress;
-mod concat;
+pub(crate) mod concat;
 pub(crate) mod conv;
 pub(crate) mod conv_integer;
 mod conv_transpose;
