@@ -22,17 +22,14 @@ pub(crate) struct Places {
 
 impl SessionBuilder {
     pub(crate) fn places(&self) -> Result<Places, Error> {
-        let isa = match &self.isa {
-            Some(name) if self.reproducible && name != "scalar" => {
-                return Err(Error::Option(invalid!(
-                    "{name} has bits of its own: not reproducible"
-                )));
-            }
-            _ if self.reproducible => Isa::named("scalar"),
-            Some(name) => Isa::named(name),
-            None => Isa::from_env(),
-        };
+        let isa = self.isa.as_deref().map_or_else(Isa::from_env, Isa::named);
         let isa = isa.map_err(|text| Error::Option(invalid!("{text}")))?;
+        if self.reproducible && !isa.fuses() {
+            return Err(Error::Option(invalid!(
+                "{} rounds products and sums apart: its bits are not those of other processors",
+                isa.name()
+            )));
+        }
         let cpu = || match self.nested {
             true => Ok(CpuBackend::nested(isa)),
             false => CpuBackend::new(isa, self.threads).map_err(Error::Option),

@@ -5,18 +5,66 @@
 //! queries at a time.
 
 use super::{Job, Mask, MaskData, Place};
-use crate::gemm::Panels;
-use crate::gemm::tile::{Panel, Start, Store, tile, tile_vectors};
+use crate::gemm::tile::{Panel, Shape, Start, Store, tile, tile_vectors};
+use crate::gemm::{Left, PanelPlan, Panels, Strided};
 use crate::math::{exp, tanh};
 use crate::pool::with_scratch;
 use crate::simd::{F32s, I32s, Isa, MAX_LANES, Mask as _, MatMut, Simd};
 
-/// Keys in a block, at most, whole panels of them: scores and outputs of a block stay in L1.
+/// Keys in a block: its scores and outputs stay in L1.
 const KEYS: usize = 128;
+
+/// How the keys of a head are packed: in blocks of [`KEYS`], each in panels of its own. So blocks
+/// begin at the same keys whatever is seen of them and however wide panels are, and sums have the
+/// same order on every instruction set.
+pub(super) struct Keys {
+    full: PanelPlan,
+    last: PanelPlan,
+    /// Blocks that are full.
+    count: usize,
+}
+
+impl Keys {
+    /// `n` keys of `head` elements.
+    pub fn new(shape: Shape, n: usize, head: usize) -> Keys {
+        let plan = |n| PanelPlan::new::<Left>(shape, n, head);
+        Keys { full: plan(KEYS), last: plan(n % KEYS), count: n / KEYS }
+    }
+
+    /// Elements of all panels.
+    ///
+    /// # Errors
+    /// They are too many.
+    pub fn len(&self) -> Result<usize, String> {
+        let (full, last) = (self.full.len()?, self.last.len()?);
+        let all = full.checked_mul(self.count).and_then(|n| n.checked_add(last));
+        all.ok_or_else(|| format!("{} packed blocks of keys are too large", self.count))
+    }
+
+    /// Packs keys whose rows `k` has.
+    pub fn pack(&self, isa: Isa, k: Strided<'_>, to: &mut [f32]) {
+        let each = to.len().saturating_sub(self.last.len().unwrap_or(0)) / self.count.max(1);
+        let (full, last) = to.split_at_mut(each * self.count);
+        for (b, to) in full.chunks_exact_mut(each.max(1)).enumerate() {
+            self.full.pack(isa, k.from(b * KEYS, 0), to);
+        }
+        if self.last.count() > 0 {
+            self.last.pack(isa, k.from(self.count * KEYS, 0), last);
+        }
+    }
+
+    /// Block `b` of what was packed.
+    fn block<'a>(&self, packed: &'a [f32], b: usize) -> Panels<'a> {
+        let each = self.full.len().unwrap_or(0);
+        let packed = packed.get(b * each..).unwrap_or_default();
+        if b < self.count { self.full.view(packed) } else { self.last.view(packed) }
+    }
+}
 
 /// Packed operands of one head.
 pub(super) struct Packed<'a> {
-    pub k: Panels<'a>,
+    pub keys: &'a Keys,
+    pub k: &'a [f32],
     pub v: Panels<'a>,
     pub q: Panels<'a>,
 }
@@ -69,39 +117,27 @@ crate::simd_fn! {
         out.fill(0.0);
         let q = packed.q.steps(p, 0..job.head);
         let seen = job.seen(place.batch, lanes.start, lanes.end);
-        let keys = packed.k.plan();
-        let mut next = if seen.is_empty() { keys.count() } else { keys.panel_of(seen.start) };
-        while next < keys.count() && keys.lanes(next).start < seen.end {
-            let at = keys.lanes(next).start;
-            let end = (at + KEYS).min(seen.end);
+        let mut at = seen.start / KEYS * KEYS;
+        while at < seen.end && !seen.is_empty() {
+            let panels = packed.keys.block(packed.k, at / KEYS);
+            let (plan, end) = (panels.plan(), (seen.end - at).min(KEYS));
+            let mut next = plan.panel_of(seen.start.saturating_sub(at));
+            let first = plan.lanes(next).start;
             let store = Store { alpha: job.scale, start: Start::Zero, clip: None };
-            let mut row = at;
-            while row < end {
-                let n = keys.lanes(next).len();
-                let k = packed.k.steps(next, 0..job.head);
-                if row + n <= end {
-                    let part = &mut scores[(row - at) * width..][..n * width];
-                    tile(s, Panel(k), q, &mut MatMut::new(part, n, width, width), store);
-                } else if end < seen.end {
-                    // A whole panel of what is seen: the first of the next block.
-                    break;
-                } else {
-                    // The last panel that is seen may reach beyond the keys: computed whole.
-                    let part = &mut staged[..n * width];
-                    tile(s, Panel(k), q, &mut MatMut::new(part, n, width, width), store);
-                    let keep = (end - row) * width;
-                    scores[(row - at) * width..][..keep].copy_from_slice(&part[..keep]);
-                }
-                row += n;
+            while next < plan.count() && plan.lanes(next).start < end {
+                // The last panel that is seen may reach beyond the keys: it is computed whole.
+                let (lanes, k) = (plan.lanes(next), panels.steps(next, 0..job.head));
+                let part = &mut scores[(lanes.start - first) * width..][..lanes.len() * width];
+                tile(s, Panel(k), q, &mut MatMut::new(part, lanes.len(), width, width), store);
                 next += 1;
             }
-            let end = row.min(end);
-            let (keys, scores) = (at..end, &mut scores[..(end - at) * width]);
+            let (keys, scores) = (at + first..at + end, &mut scores[..(end - first) * width]);
+            at += KEYS;
             if job.softcap > 0.0 {
                 cap(s, job.softcap, scores);
             }
-            add_mask(s, &job.mask, block, at, staged, scores);
-            hide(s, job, block, at, scores);
+            add_mask(s, &job.mask, block, keys.start, staged, scores);
+            hide(s, job, block, keys.start, scores);
             softmax(s, width, scores, out, (&mut *max, &mut *sum));
             let store = Store { alpha: 1.0, start: Start::Load, clip: None };
             let mut panel = 0;
@@ -119,10 +155,10 @@ crate::simd_fn! {
 
 /// `x = c · tanh(x / c)`
 #[inline(always)]
-fn cap<S: Simd>(s: S, c: f32, x: &mut [f32]) {
+pub(super) fn cap<S: Simd>(s: S, c: f32, x: &mut [f32]) {
     let (c, inverse) = (s.splat(c), s.splat(1.0 / c));
-    for x in x.chunks_exact_mut(S::LANES) {
-        (tanh(s, s.load(x) * inverse) * c).store(x);
+    for x in x.chunks_mut(S::LANES) {
+        (tanh(s, s.load_partial(x, 0.0) * inverse) * c).store_partial(x);
     }
 }
 

@@ -207,7 +207,7 @@ impl Job<'_> {
         cx: &RunCx<'_>,
     ) -> Result<(), Reason> {
         let shape = Shape::of(isa);
-        let keys = PanelPlan::new::<Left>(shape, self.keys, self.head);
+        let keys = block::Keys::new(shape, self.keys, self.head);
         let values = PanelPlan::new::<Left>(shape, self.v_head, self.keys);
         let queries = PanelPlan::new::<Right>(shape, self.head, self.queries);
         let lens = [keys.len(), values.len(), queries.len()];
@@ -227,8 +227,8 @@ impl Job<'_> {
                 }
                 let from = self.q.head(place.batch, place.head);
                 queries.pack(isa, strided(from, self.q.steps.position, 1), q);
-                let packed =
-                    block::Packed { k: keys.view(k), v: values.view(v), q: queries.view(q) };
+                let (v, q) = (values.view(v), queries.view(q));
+                let packed = block::Packed { keys: &keys, k: &*k, v, q };
                 let rows = Cut { mat: y, rows: shape.cols, cols: self.v_head };
                 let grain = par::grain(self.keys * shape.cols * (self.head + self.v_head) / 25);
                 par::split(rows, queries.count(), grain, |first, y| {

@@ -3,7 +3,7 @@
 use super::{Job, MaskData, Place};
 use crate::math::exp;
 use crate::pool::with_scratch;
-use crate::simd::{F32s, Isa};
+use crate::simd::{F32s, Isa, MAX_LANES, sum_lanes, vectors};
 
 /// Computes one row of the result.
 pub(super) fn query(
@@ -24,8 +24,7 @@ pub(super) fn query(
     with_scratch(seen.len(), |scores| {
         products(isa, q, k, k_step, job.scale, scores);
         if job.softcap > 0.0 {
-            let c = job.softcap;
-            scores.iter_mut().for_each(|x| *x = c * (*x / c).tanh());
+            capped(isa, job.softcap, scores);
         }
         let [b, h, i] = job.mask.steps;
         let at = batch * b + head * h + query * i + seen.start;
@@ -49,21 +48,35 @@ pub(super) fn query(
 }
 
 crate::simd_fn! {
+    /// `x = c · tanh(x / c)`
+    fn capped(s: S, c: f32, x: &mut [f32]) {
+        super::block::cap(s, c, x);
+    }
+}
+
+crate::simd_fn! {
     /// `y[j] = scale · q · k[j]`
     fn products(s: S, q: &[f32], k: &[f32], step: usize, scale: f32, y: &mut [f32]) {
         for (j, y) in y.iter_mut().enumerate() {
             let k = &k[j * step..][..q.len()];
-            let (mut a, mut b) = (s.zero(), s.zero());
-            let (mut qs, mut ks) = (q.chunks_exact(2 * S::LANES), k.chunks_exact(2 * S::LANES));
+            let (mut a, mut b) = ([s.zero(); MAX_LANES], [s.zero(); MAX_LANES]);
+            let (mut qs, mut ks) = (q.chunks_exact(2 * MAX_LANES), k.chunks_exact(2 * MAX_LANES));
             for (q, k) in (&mut qs).zip(&mut ks) {
-                a = s.load(q).mul_add(s.load(k), a);
-                b = s.load(&q[S::LANES..]).mul_add(s.load(&k[S::LANES..]), b);
+                for v in 0..const { vectors::<S>() } {
+                    let (i, j) = (v * S::LANES, MAX_LANES + v * S::LANES);
+                    a[v] = s.load(&q[i..]).mul_add(s.load(&k[i..]), a[v]);
+                    b[v] = s.load(&q[j..]).mul_add(s.load(&k[j..]), b[v]);
+                }
             }
             let rest = qs.remainder().chunks(S::LANES).zip(ks.remainder().chunks(S::LANES));
-            for (q, k) in rest {
-                a = s.load_partial(q, 0.0).mul_add(s.load_partial(k, 0.0), a);
+            for (i, (q, k)) in rest.enumerate() {
+                let a = &mut a[i % const { vectors::<S>() }];
+                *a = s.load_partial(q, 0.0).mul_add(s.load_partial(k, 0.0), *a);
             }
-            *y = (a + b).reduce_add() * scale;
+            for v in 0..const { vectors::<S>() } {
+                a[v] = a[v] + b[v];
+            }
+            *y = sum_lanes::<S>(a) * scale;
         }
     }
 }
@@ -80,17 +93,15 @@ crate::simd_fn! {
         let max = s.load_partial(xs.remainder(), f32::NEG_INFINITY).max(max).reduce_max();
         let lowest = if max == f32::NEG_INFINITY { 0.0 } else { max };
         let base = s.splat(lowest);
-        let mut sum = s.zero();
-        let mut xs = x.chunks_exact_mut(S::LANES);
-        for x in &mut xs {
-            let e = exp(s, s.load(x) - base);
-            sum = sum + e;
-            e.store(x);
+        let mut sum = [s.zero(); MAX_LANES];
+        for x in x.chunks_mut(MAX_LANES) {
+            for (x, sum) in x.chunks_mut(S::LANES).zip(&mut sum) {
+                let e = exp(s, s.load_partial(x, f32::NEG_INFINITY) - base);
+                *sum = *sum + e;
+                e.store_partial(x);
+            }
         }
-        let x = xs.into_remainder();
-        let e = exp(s, s.load_partial(x, f32::NEG_INFINITY) - base);
-        e.store_partial(x);
-        (sum + e).reduce_add() + begin.1 * (begin.0 - lowest).exp()
+        sum_lanes::<S>(sum) + begin.1 * (begin.0 - lowest).exp()
     }
 }
 

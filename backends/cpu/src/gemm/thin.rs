@@ -6,7 +6,7 @@
 use super::{Bias, Gemm, PIECE_READ, Strided, THIN, Write};
 use crate::par;
 use crate::pool::with_scratch;
-use crate::simd::{F32s, Isa, MatMut, Simd};
+use crate::simd::{F32s, Isa, MAX_LANES, MatMut, Simd, sum_lanes, vectors};
 use crate::stop::checkpoint;
 
 /// Columns of which the sums stay in L1.
@@ -216,6 +216,9 @@ crate::simd_fn! {
     }
 }
 
+/// Rows of A that meet columns of B at the same time, where a vector has all lanes.
+const MAX_ROWS: usize = 4;
+
 /// All rows of A with `N` columns of B.
 #[inline(always)]
 fn dots<S: Simd, const N: usize>(
@@ -225,15 +228,15 @@ fn dots<S: Simd, const N: usize>(
     col0: usize,
     j: usize,
 ) {
-    let mut i = 0;
-    while i < c.rows() {
-        match c.rows() - i {
+    // As many as have room for their sums in registers.
+    let most = const { MAX_ROWS / vectors::<S>() }.max(1);
+    for i in (0..c.rows()).step_by(most) {
+        match most.min(c.rows() - i) {
             1 => dot::<S, 1, N>(s, t, c, col0, (i, j)),
             2 => dot::<S, 2, N>(s, t, c, col0, (i, j)),
             3 => dot::<S, 3, N>(s, t, c, col0, (i, j)),
-            _ => dot::<S, 4, N>(s, t, c, col0, (i, j)),
+            _ => dot::<S, MAX_ROWS, N>(s, t, c, col0, (i, j)),
         }
-        i += 4;
     }
 }
 
@@ -254,10 +257,10 @@ fn dot<S: Simd, const M: usize, const N: usize>(
         // With `k` of 0 there may be no column to point to.
         b[j] = t.b.data.get((col0 + j0 + j) * t.b.col..).map_or(&[], |b| &b[..k]);
     }
-    let mut acc = [[s.zero(); N]; M];
+    let mut acc = [[[s.zero(); MAX_LANES]; N]; M];
     /// One step with a way to load.
     macro_rules! step {
-        ($x:ident => $load:expr) => {
+        ($v:ident, $x:ident => $load:expr) => {
             let (mut av, mut bv) = ([s.zero(); M], [s.zero(); N]);
             for (v, $x) in av.iter_mut().zip(a) {
                 *v = $load;
@@ -267,24 +270,26 @@ fn dot<S: Simd, const M: usize, const N: usize>(
             }
             for i in 0..M {
                 for j in 0..N {
-                    acc[i][j] = av[i].mul_add(bv[j], acc[i][j]);
+                    acc[i][j][$v] = av[i].mul_add(bv[j], acc[i][j][$v]);
                 }
             }
         };
     }
     let mut p = 0;
-    while p + S::LANES <= k {
-        step!(x => s.load(&x[p..]));
-        p += S::LANES;
+    while p + MAX_LANES <= k {
+        for v in 0..const { vectors::<S>() } {
+            step!(v, x => s.load(&x[p + v * S::LANES..]));
+        }
+        p += MAX_LANES;
     }
-    if p < k {
-        step!(x => s.load_partial(&x[p..], 0.0));
+    for (v, p) in (p..k).step_by(S::LANES).enumerate() {
+        step!(v, x => s.load_partial(&x[p..], 0.0));
     }
     for i in 0..M {
         let row = c.row(i0 + i);
         for j in 0..N {
             let start = t.start(row[j0 + j], i0 + i, col0 + j0 + j);
-            row[j0 + j] = start + acc[i][j].reduce_add();
+            row[j0 + j] = start + sum_lanes::<S>(acc[i][j]);
         }
     }
 }

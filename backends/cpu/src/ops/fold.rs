@@ -1,10 +1,10 @@
 //! Folds of slices to one number, and of rows to one row: sums, products, extremes.
 //!
-//! The order of the additions depends on the length and the instruction set only. Lanes are summed
+//! The order of the additions depends on the length only. Lanes are summed
 //! in short blocks, and the blocks' sums in double precision or with their rounding errors.
 
 use crate::math;
-use crate::simd::{F32s, MAX_LANES, Mask, Simd};
+use crate::simd::{F32s, MAX_LANES, Mask, Simd, Wide, halve, sum_lanes, vectors};
 
 /// Vectors that are folded side by side.
 const WIDE: usize = 4;
@@ -80,7 +80,7 @@ pub(super) trait Fold: Copy + Send + Sync + 'static {
     /// Two contributions as one.
     fn join<S: Simd>(s: S, a: S::F32, b: S::F32) -> S::F32;
     /// All lanes as one.
-    fn lanes<S: Simd>(v: S::F32) -> f32;
+    fn lanes<S: Simd>(s: S, x: Wide<S>) -> f32;
     /// Two blocks' results as one.
     fn total(a: f64, b: f64) -> f64;
 }
@@ -107,8 +107,8 @@ macro_rules! sums {
                 a + b
             }
             #[inline(always)]
-            fn lanes<S: Simd>(v: S::F32) -> f32 {
-                v.reduce_add()
+            fn lanes<S: Simd>(_: S, x: Wide<S>) -> f32 {
+                sum_lanes::<S>(x)
             }
             #[inline(always)]
             fn total(a: f64, b: f64) -> f64 {
@@ -146,8 +146,13 @@ impl Fold for Max {
         s.max_nan(a, b)
     }
     #[inline(always)]
-    fn lanes<S: Simd>(v: S::F32) -> f32 {
-        v.reduce_max()
+    fn lanes<S: Simd>(s: S, x: Wide<S>) -> f32 {
+        let all = halve::<S>(
+            x,
+            #[inline(always)]
+            |a, b| s.max_nan(a, b),
+        );
+        all.reduce_max()
     }
     #[inline(always)]
     fn total(a: f64, b: f64) -> f64 {
@@ -171,8 +176,13 @@ impl Fold for Min {
         s.min_nan(a, b)
     }
     #[inline(always)]
-    fn lanes<S: Simd>(v: S::F32) -> f32 {
-        v.reduce_min()
+    fn lanes<S: Simd>(s: S, x: Wide<S>) -> f32 {
+        let all = halve::<S>(
+            x,
+            #[inline(always)]
+            |a, b| s.min_nan(a, b),
+        );
+        all.reduce_min()
     }
     #[inline(always)]
     fn total(a: f64, b: f64) -> f64 {
@@ -196,9 +206,11 @@ impl Fold for Product {
         a * b
     }
     #[inline(always)]
-    fn lanes<S: Simd>(v: S::F32) -> f32 {
+    fn lanes<S: Simd>(_: S, x: Wide<S>) -> f32 {
         let mut lanes = [1.0; MAX_LANES];
-        v.store(&mut lanes);
+        for (x, lanes) in x.into_iter().zip(lanes.chunks_exact_mut(S::LANES)) {
+            x.store(lanes);
+        }
         lanes.iter().product()
     }
     #[inline(always)]
@@ -211,7 +223,7 @@ impl Fold for Product {
 #[inline(always)]
 pub(super) fn run<S: Simd, F: Fold>(s: S, x: &[f32], shift: f32) -> f64 {
     let mut total = F::START as f64;
-    for block in x.chunks(WIDE * BLOCK * S::LANES) {
+    for block in x.chunks(WIDE * BLOCK * MAX_LANES) {
         total = F::total(total, block_of::<S, F>(s, block, shift) as f64);
     }
     total
@@ -220,23 +232,33 @@ pub(super) fn run<S: Simd, F: Fold>(s: S, x: &[f32], shift: f32) -> f64 {
 #[inline(always)]
 fn block_of<S: Simd, F: Fold>(s: S, x: &[f32], shift: f32) -> f32 {
     let shifts = s.splat(shift);
-    let mut acc = [s.splat(F::START); WIDE];
-    let mut wide = x.chunks_exact(WIDE * S::LANES);
+    let mut acc = [[s.splat(F::START); MAX_LANES]; WIDE];
+    let mut wide = x.chunks_exact(WIDE * MAX_LANES);
     for x in &mut wide {
         for (i, acc) in acc.iter_mut().enumerate() {
-            let term = F::term(s, s.load(&x[i * S::LANES..]), shifts);
-            *acc = F::join(s, *acc, term);
+            for v in 0..const { vectors::<S>() } {
+                let x = s.load(&x[i * MAX_LANES + v * S::LANES..]);
+                acc[v] = F::join(s, acc[v], F::term(s, x, shifts));
+            }
         }
     }
-    let mut rest = wide.remainder().chunks_exact(S::LANES);
+    let mut rest = wide.remainder().chunks_exact(MAX_LANES);
     for x in &mut rest {
-        acc[0] = F::join(s, acc[0], F::term(s, s.load(x), shifts));
+        for v in 0..const { vectors::<S>() } {
+            let x = s.load(&x[v * S::LANES..]);
+            acc[0][v] = F::join(s, acc[0][v], F::term(s, x, shifts));
+        }
     }
-    if !rest.remainder().is_empty() {
-        let x = s.load_partial(rest.remainder(), F::fill(shift));
-        acc[1] = F::join(s, acc[1], F::term(s, x, shifts));
+    for (v, x) in rest.remainder().chunks(S::LANES).enumerate() {
+        let x = s.load_partial(x, F::fill(shift));
+        acc[1][v] = F::join(s, acc[1][v], F::term(s, x, shifts));
     }
-    F::lanes::<S>(F::join(s, F::join(s, acc[0], acc[1]), F::join(s, acc[2], acc[3])))
+    let mut all = acc[0];
+    for v in 0..const { vectors::<S>() } {
+        let [a, b, c, d] = [acc[0][v], acc[1][v], acc[2][v], acc[3][v]];
+        all[v] = F::join(s, F::join(s, a, b), F::join(s, c, d));
+    }
+    F::lanes(s, all)
 }
 
 /// Rows of a tensor: at each start, `n` of them, `stride` apart.

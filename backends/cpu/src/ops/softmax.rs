@@ -12,7 +12,7 @@ use super::{fold, lanes, softmax_half};
 use crate::kernel::{Args, Cx, Kernel};
 use crate::math;
 use crate::par;
-use crate::simd::{F32s, Isa, Mask, MatMut, Simd};
+use crate::simd::{F32s, Isa, MAX_LANES, Mask, MatMut, Simd, sum_lanes, vectors};
 
 /// x as `outer` blocks of `n` rows of `inner` elements; a softmax runs down the rows.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +166,7 @@ fn softmax_row<S: Simd>(s: S, x: &[f32], y: &mut [f32]) {
 fn exp_block<S: Simd>(s: S, shift: S::F32, x: &[f32], y: &mut [f32]) -> f32 {
     let whole = y.len() - y.len() % S::LANES;
     let last = s.first(y.len() - whole);
-    let mut sums = [s.zero(); 2];
+    let mut sums = [[s.zero(); MAX_LANES]; 2];
     lanes::map(
         s,
         x,
@@ -174,12 +174,16 @@ fn exp_block<S: Simd>(s: S, shift: S::F32, x: &[f32], y: &mut [f32]) -> f32 {
         #[inline(always)]
         |i, v| {
             let e = math::exp(s, v - shift);
-            let sum = &mut sums[i / S::LANES % 2];
+            let sum = &mut sums[i / MAX_LANES % 2][i % MAX_LANES / S::LANES];
             *sum = *sum + if i < whole { e } else { last.select(e, s.zero()) };
             e
         },
     );
-    (sums[0] + sums[1]).reduce_add()
+    let [mut all, odd] = sums;
+    for v in 0..const { vectors::<S>() } {
+        all[v] = all[v] + odd[v];
+    }
+    sum_lanes::<S>(all)
 }
 
 #[inline(always)]

@@ -130,6 +130,12 @@ impl Isa {
         }
     }
 
+    /// Whether it rounds `a · b + c` once. All that do give the same bits, whatever is computed in
+    /// f32: sums have the same order on each. WebAssembly's vectors round twice.
+    pub fn fuses(self) -> bool {
+        self.name() != "wasm"
+    }
+
     /// `f32` lanes in one vector.
     pub fn lanes(self) -> usize {
         crate::simd_dispatch!(self, s => lanes_of(s))
@@ -356,6 +362,41 @@ pub trait F32s<S: Simd>:
     fn reduce_max(self) -> f32;
     /// The smallest lane; NaN if any is NaN.
     fn reduce_min(self) -> f32;
+}
+
+/// As many vectors as have [`MAX_LANES`] lanes together: the first of these, of which S uses
+/// [`vectors`]. Sums over the elements of a row are kept in so many lanes on every instruction set, so
+/// that their order, and their bits, are the same everywhere.
+pub type Wide<S> = [<S as Simd>::F32; MAX_LANES];
+
+/// Vectors that have [`MAX_LANES`] lanes.
+#[inline(always)]
+pub const fn vectors<S: Simd>() -> usize {
+    MAX_LANES / S::LANES
+}
+
+/// All lanes as one vector: the upper half joins the lower, and again.
+#[inline(always)]
+pub fn halve<S: Simd>(mut x: Wide<S>, join: impl Fn(S::F32, S::F32) -> S::F32) -> S::F32 {
+    let mut n = const { vectors::<S>() };
+    while n > 1 {
+        n /= 2;
+        for v in 0..n {
+            x[v] = join(x[v], x[v + n]);
+        }
+    }
+    x[0]
+}
+
+/// The sum of all lanes.
+#[inline(always)]
+pub fn sum_lanes<S: Simd>(x: Wide<S>) -> f32 {
+    let sum = halve::<S>(
+        x,
+        #[inline(always)]
+        |a, b| a + b,
+    );
+    sum.reduce_add()
 }
 
 /// A vector of `i32`; arithmetic wraps.

@@ -139,10 +139,9 @@ impl F32s<Scalar> for F32x1 {
             *d = self.0;
         }
     }
-    // Not f32::mul_add: without hardware for it that is a slow library call.
     #[inline(always)]
     fn mul_add(self, b: Self, c: Self) -> Self {
-        F32x1(self.0 * b.0 + c.0)
+        F32x1(mul_add(self.0, b.0, c.0))
     }
     #[inline(always)]
     fn max(self, b: Self) -> Self {
@@ -284,5 +283,56 @@ impl Mask<Scalar> for Mask1 {
     #[inline(always)]
     fn to_bits(self) -> u32 {
         self.0.into()
+    }
+}
+
+/// `a · b + c`, rounded once, as vectors of other instruction sets have it: without hardware for it
+/// `f32::mul_add` is a slow library call.
+///
+/// In f64 the product is exact, and the sum is rounded to odd, so that rounding it to f32 gives what
+/// rounding the exact sum gives (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums:
+/// proved algorithms using rounding to odd", 2008).
+#[inline(always)]
+fn mul_add(a: f32, b: f32, c: f32) -> f32 {
+    let (p, c) = (f64::from(a) * f64::from(b), f64::from(c));
+    let sum = p + c;
+    // Knuth's TwoSum: what rounding took away.
+    let t = sum - p;
+    let lost = (p - (sum - t)) + (c - t);
+    let bits = sum.to_bits();
+    // Not of infinities and NaN, whose error is NaN.
+    let odd = match lost != 0.0 && lost.is_finite() && bits & 1 == 0 {
+        true if (lost > 0.0) == (sum > 0.0) => bits + 1,
+        true => bits - 1,
+        false => bits,
+    };
+    f64::from_bits(odd) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mul_add;
+
+    #[test]
+    fn a_fused_product_is_rounded_once() {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state
+        };
+        let check = |a: f32, b: f32, c: f32| {
+            let (made, exact) = (mul_add(a, b, c), a.mul_add(b, c));
+            let same = made.to_bits() == exact.to_bits() || (made.is_nan() && exact.is_nan());
+            assert!(same, "{a} · {b} + {c} = {exact}, not {made}");
+        };
+        for _ in 0..200_000 {
+            let [a, b, c] = [next(), next(), next()].map(f32::from_bits);
+            check(a, b, c);
+            // Of like size, where sums round twice most easily.
+            let near = |x: f32| f32::from_bits(x.to_bits() & 0x807f_ffff | 0x3f80_0000);
+            check(near(a), near(b), near(c));
+            check(near(a), near(b), near(c) * f32::from_bits(0x3380_0000));
+            check(near(a), near(b) * 1e-38, near(c) * 1e-38);
+        }
     }
 }

@@ -3,11 +3,12 @@
 use rinfer_graph::ops::PoolKind;
 use rinfer_graph::{DType, Reason, unsupported};
 
+use super::super::fold::{self, Which};
 use super::super::staged::{self, needed};
 use super::axis::Item;
 use crate::kernel::{Args, Kernel};
 use crate::par;
-use crate::simd::{F32s, Isa, Simd};
+use crate::simd::Isa;
 
 /// A kernel for channels of `len` elements each.
 pub(super) fn compile(
@@ -52,51 +53,16 @@ fn plain<T: Item>(kind: PoolKind, len: usize, args: &mut Args<'_>) -> Result<(),
     Ok(())
 }
 
-/// Several sums side by side, so that one need not wait for the last.
-const SUMS: usize = 4;
-
-crate::simd_fn! {
-    fn single(s: S, kind: PoolKind, x: &[f32]) -> f32 {
-        match kind {
-            PoolKind::Max { .. } => {
-                let least = f32::NEG_INFINITY;
-                fold(s, x, least, |a, b| s.max_nan(a, b)).reduce_max()
-            }
-            PoolKind::Average { .. } => fold(s, x, 0.0, |a, b| a + b).reduce_add() / x.len() as f32,
-            PoolKind::Lp { p: 1.0 } => fold(s, x, 0.0, |a, b| a + b.abs()).reduce_add(),
-            PoolKind::Lp { p: 2.0 } => fold(s, x, 0.0, |a, b| b.mul_add(b, a)).reduce_add().sqrt(),
-            PoolKind::Lp { p } => {
-                let sum: f64 = x.iter().map(|x| f64::from(x.abs()).powf(f64::from(p))).sum();
-                sum.powf(1.0 / f64::from(p)) as f32
-            }
+fn single(isa: Isa, kind: PoolKind, x: &[f32]) -> f32 {
+    let fold = |which| fold::fold(isa, which, x, 0.0);
+    match kind {
+        PoolKind::Max { .. } => fold(Which::Max) as f32,
+        PoolKind::Average { .. } => (fold(Which::Sum) / x.len() as f64) as f32,
+        PoolKind::Lp { p: 1.0 } => fold(Which::Abs) as f32,
+        PoolKind::Lp { p: 2.0 } => fold(Which::Square).sqrt() as f32,
+        PoolKind::Lp { p } => {
+            let sum: f64 = x.iter().map(|x| f64::from(x.abs()).powf(f64::from(p))).sum();
+            sum.powf(1.0 / f64::from(p)) as f32
         }
     }
-}
-
-#[inline(always)]
-fn fold<S: Simd>(
-    s: S,
-    x: &[f32],
-    init: f32,
-    f: impl Fn(S::F32, S::F32) -> S::F32 + Copy,
-) -> S::F32 {
-    let mut sums = [s.splat(init); SUMS];
-    let mut chunks = x.chunks_exact(SUMS * S::LANES);
-    for x in &mut chunks {
-        for i in 0..SUMS {
-            sums[i] = f(sums[i], s.load(&x[i * S::LANES..]));
-        }
-    }
-    let rest = chunks.remainder();
-    let mut i = 0;
-    while i * S::LANES < rest.len() {
-        sums[i] = f(sums[i], s.load_partial(&rest[i * S::LANES..], init));
-        i += 1;
-    }
-    // Not by f: a power is taken of elements, not of sums.
-    let mut total = sums[0];
-    for &sum in &sums[1..] {
-        total = if init == 0.0 { total + sum } else { s.max_nan(total, sum) };
-    }
-    total
 }
