@@ -3,6 +3,7 @@
 mod agree;
 mod contrib;
 mod determinism;
+mod fuzz;
 mod gpu_models;
 mod hostile;
 mod limits;

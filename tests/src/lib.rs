@@ -1,5 +1,6 @@
 //! The harness that every integration test and the conformance runner share.
 
+pub mod fuzz;
 pub mod hostile;
 pub mod matrix;
 pub mod runner;

@@ -6,17 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rinfer::{Tensor, Value};
-use rinfer_cli::fill::Random;
-use rinfer_tests::folder::find;
-use rinfer_tests::formats::{npy, npz, pb};
-use rinfer_tests::hostile::{cases, valid};
-
-/// Larger files teach a fuzzer little.
-const LARGEST: u64 = 8 << 10;
-/// Targets that make a model of a string of bytes.
-const GENERATING: &[&str] =
-    &["f03_run", "f04_optimizer", "f05_shapes", "f10_quantize", "f11_kernels"];
+use rinfer_tests::fuzz::seeds;
 
 fn main() -> ExitCode {
     let args: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -40,127 +30,6 @@ fn main() -> ExitCode {
     }
 }
 
-/// Files by target, counted.
-struct Seeds<'a> {
-    root: &'a Path,
-    written: usize,
-}
-
-impl Seeds<'_> {
-    fn add(&mut self, target: &str, bytes: &[u8]) -> std::io::Result<()> {
-        let folder = self.root.join(target);
-        std::fs::create_dir_all(&folder)?;
-        self.written += 1;
-        std::fs::write(folder.join(format!("seed-{:05}", self.written)), bytes)
-    }
-
-    fn model(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.add("f01_reader", bytes)?;
-        self.add("f02_load", bytes)
-    }
-
-    /// A file for the target that reads tensors, whose first byte says of which kind.
-    fn tensors(&mut self, kind: u8, bytes: &[u8]) -> std::io::Result<()> {
-        self.add("f07_files", &[&[kind], bytes].concat())
-    }
-}
-
 fn write(root: &Path, tests: Option<&Path>) -> std::io::Result<usize> {
-    let mut seeds = Seeds { root, written: 0 };
-    for (_, file) in valid::models() {
-        seeds.model(&file)?;
-    }
-    let scratch = root.join("cases");
-    for case in cases() {
-        if let Ok(file) = case.write(&scratch).map(small) {
-            file.map_or(Ok(()), |file| seeds.model(&file))?;
-        }
-    }
-    std::fs::remove_dir_all(&scratch)?;
-    for folder in tests.into_iter().flat_map(find) {
-        if let Some(file) = small(folder.join("model.onnx")) {
-            seeds.model(&file)?;
-        }
-        if let Some(file) = small(folder.join("test_data_set_0/input_0.pb")) {
-            seeds.tensors(3, &file)?;
-        }
-    }
-    let mut random = Random(1);
-    for n in 0..64 {
-        let bytes: Vec<u8> = (0..16 + 8 * n).map(|_| random.bits() as u8).collect();
-        for target in GENERATING {
-            seeds.add(target, &bytes)?;
-        }
-    }
-    for text in ["w.bin\n0\n16", "sub/../w.bin\n48\n16", "link\n\n", "../secret.bin\n0\n64"] {
-        seeds.add("f06_external", text.as_bytes())?;
-    }
-    files(&mut seeds)?;
-    for text in COMMANDS {
-        seeds.add("f12_inputs", text.as_bytes())?;
-    }
-    Ok(seeds.written)
-}
-
-/// What stands on the command line, an argument a line, or after a flag.
-const COMMANDS: &[&str] = &[
-    "model.onnx\n--input\nimage=ones\n--dim\nbatch=4",
-    "model.onnx\n--input\nids=randint:0:100\n--shape\nids=1x128\n--timeout\n1.5s",
-    "model.onnx\n--untrusted\n--max-memory\n1GiB\n--max-tensor\n64M\n--json",
-    "random:7",
-    "zeros",
-    "batch=4,tokens=128",
-];
-
-/// A file's bytes, if it is there and small.
-fn small(path: PathBuf) -> Option<Vec<u8>> {
-    let size = std::fs::metadata(&path).ok()?.len();
-    (size <= LARGEST).then(|| std::fs::read(&path).ok()).flatten()
-}
-
-/// Tensors in every format that is read.
-fn files(seeds: &mut Seeds<'_>) -> std::io::Result<()> {
-    let tensors: [Value; 4] = [
-        Tensor::from_slice(&[2, 3], &[0.5f32, -1.0, 2.0, 3.5, 1e-8, -0.0]).into(),
-        Tensor::from_slice(&[], &[7i64]).into(),
-        Tensor::from_slice(&[0, 4], &[0u8; 0]).into(),
-        Tensor::from_slice(&[3], &[1i8, -2, 3]).into(),
-    ];
-    for (i, value) in tensors.iter().enumerate() {
-        if let Ok(bytes) = npy::encode(value) {
-            seeds.tensors(0, &bytes)?;
-        }
-        if let Ok(bytes) = npz::encode(&[(format!("t{i}"), value.clone())]) {
-            seeds.tensors(1, &bytes)?;
-        }
-        if let Ok(bytes) = pb::encode("t", value) {
-            seeds.tensors(3, &bytes)?;
-        }
-    }
-    let header = br#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend_from_slice(header);
-    file.extend_from_slice(&[0; 8]);
-    seeds.tensors(2, &file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_target_has_seeds() {
-        let root = std::env::temp_dir().join(format!("rinfer-seeds-{}", std::process::id()));
-        write(&root, None).unwrap();
-        let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
-        for target in std::fs::read_dir(targets).unwrap() {
-            let path = target.unwrap().path();
-            let name = path.file_stem().unwrap();
-            assert!(std::fs::read_dir(root.join(name)).unwrap().count() > 3, "{name:?}");
-        }
-        for (_, file) in valid::models() {
-            rinfer::Model::from_bytes(file).unwrap();
-        }
-        std::fs::remove_dir_all(root).unwrap();
-    }
+    seeds::write(&seeds::make(tests, &root.join("cases"))?, root)
 }
