@@ -162,6 +162,8 @@ pub struct Memory {
     pub unshared: usize,
     /// Outputs of the region.
     pub outputs: usize,
+    /// What kernels take besides, at most: operands as they are multiplied, sums of each thread.
+    pub scratch: usize,
     /// Whether a part depends on content that is known only when running, and is left out.
     pub partial: bool,
 }

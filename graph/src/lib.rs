@@ -16,6 +16,7 @@ pub mod onnx;
 pub mod ops;
 pub mod passes;
 mod reason;
+pub mod scarce;
 pub mod shape;
 pub mod sync;
 pub mod tensor;

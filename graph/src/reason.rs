@@ -39,8 +39,11 @@ impl Reason {
         Reason { kind, text: text.into() }
     }
 
-    /// A panic, caught: a defect of this engine.
-    pub fn defect(payload: &(dyn std::any::Any + Send)) -> Reason {
+    /// A panic, caught: a reason that could not be given in another way, or a defect of this engine.
+    pub fn of_panic(payload: &(dyn std::any::Any + Send)) -> Reason {
+        if let Some(reason) = payload.downcast_ref::<Reason>() {
+            return reason.clone();
+        }
         let said = payload.downcast_ref::<&str>().copied();
         let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         Reason::new(Kind::Internal, format!("internal error: {}", said.unwrap_or("a panic")))

@@ -13,7 +13,7 @@ use web_time::Instant;
 
 use crate::shape::{Sizes, count};
 use crate::sync::{Mutex, MutexGuard};
-use crate::{DType, Element, Reason, invalid};
+use crate::{DType, Element, Reason, invalid, scarce};
 
 /// A cache line; the unit of allocation.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -25,10 +25,7 @@ pub type Buffer = Vec<Line>;
 
 /// A zeroed buffer of at least `bytes` bytes, or the reason why there is none.
 pub fn try_buffer(bytes: usize) -> Result<Buffer, Reason> {
-    if isize::try_from(bytes).is_err() {
-        return Err(Reason::no_memory(bytes));
-    }
-    bytemuck::allocation::try_zeroed_vec(bytes.div_ceil(64)).map_err(|()| Reason::no_memory(bytes))
+    scarce::try_zeros(bytes.div_ceil(64))
 }
 
 /// Memory that tensors leave behind when they are dropped, for the tensors after them. It keeps
@@ -91,12 +88,14 @@ impl Spare {
         let fits = |(_, b): &(usize, &Buffer)| (lines..=2 * lines).contains(&b.len());
         let best = idle.buffers.iter().enumerate().filter(fits).min_by_key(|(_, b)| b.len());
         let found = best.map(|(i, _)| i).map(|i| idle.buffers.remove(i));
+        // One that is just too small: shapes grow.
+        let grows = idle.buffers.iter().any(|b| (lines - lines / 4..lines).contains(&b.len()));
         idle.bytes -= found.as_ref().map_or(0, |buffer| buffer.len() * 64);
         drop(idle);
         let lines = match found {
             Some(buffer) => buffer,
             // A little more than needed, so that slowly growing shapes find it large enough.
-            None => try_buffer(bytes.saturating_add(bytes / 8))?,
+            None => try_buffer(bytes.saturating_add(if grows { bytes / 8 } else { 0 }))?,
         };
         let owned = Owned { lines, home: Arc::downgrade(self) };
         Ok(Tensor { dtype, shape: shape.into(), data: Data::Own(Arc::new(owned)) })
@@ -224,9 +223,13 @@ impl Tensor {
     /// A copy of `data` with the given shape.
     ///
     /// # Panics
-    /// If the lengths differ; for sizes that come from a model use [`Tensor::try_from_slice`].
+    /// If the lengths differ, or, with the [`Reason`], if there is no memory; for sizes that come
+    /// from a model use [`Tensor::try_from_slice`].
     pub fn from_slice<T: Element>(shape: &[usize], data: &[T]) -> Tensor {
-        Tensor::try_from_slice(shape, data).unwrap_or_else(|reason| panic!("{reason}"))
+        Tensor::try_from_slice(shape, data).unwrap_or_else(|reason| match reason.kind {
+            crate::Kind::Limit => std::panic::panic_any(reason),
+            _ => panic!("{reason}"),
+        })
     }
 
     /// A tensor of rank 0.
@@ -304,7 +307,7 @@ impl Tensor {
     fn own(&mut self) -> &mut Buffer {
         if let Data::Borrowed { .. } = &self.data {
             let bytes = self.as_bytes();
-            let mut lines: Buffer = bytemuck::zeroed_vec(bytes.len().div_ceil(64));
+            let mut lines: Buffer = scarce::zeros(bytes.len().div_ceil(64));
             bytemuck::cast_slice_mut(&mut lines)[..bytes.len()].copy_from_slice(bytes);
             self.data = Data::Own(Arc::new(lines.into()));
         }
@@ -346,7 +349,7 @@ impl Tensor {
             Data::Borrowed { bytes, aligned } => {
                 bytemuck::try_cast_slice(bytes).unwrap_or_else(|_| {
                     let lines = aligned.get_or_init(|| {
-                        let mut lines: Buffer = bytemuck::zeroed_vec(len.div_ceil(64));
+                        let mut lines: Buffer = scarce::zeros(len.div_ceil(64));
                         bytemuck::cast_slice_mut(&mut lines)[..len].copy_from_slice(bytes);
                         lines
                     });

@@ -70,7 +70,11 @@ pub enum Error {
 pub(crate) fn guarded<R>(f: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
     // What was being built is dropped, and nothing else was touched.
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or_else(|payload| {
-        Err(Error::Internal(Reason::defect(payload.as_ref()).text.into_owned()))
+        let reason = Reason::of_panic(payload.as_ref());
+        match reason.kind {
+            Kind::Internal => Err(Error::Internal(reason.text.into_owned())),
+            _ => Err(Error::Model(reason)),
+        }
     })
 }
 

@@ -1,6 +1,7 @@
 //! A graph made ready to run: programs of backends, control flow between them.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rinfer_graph::backend::{
@@ -293,9 +294,26 @@ impl Executable {
         Ok(true)
     }
 
-    /// Goes on with control flow; whether it is through. If goes on as its branch does, Loop and
-    /// Scan are never paused inside.
+    /// Goes on with control flow; whether it is through. A panic is an error of the node.
     fn control(
+        &self,
+        node: NodeId,
+        bodies: &[Executable],
+        run: &mut Progress,
+        cx: &RunCx<'_>,
+        until: Option<Instant>,
+    ) -> Result<bool, Located> {
+        // What the node was making is lost with the run.
+        let done = || self.control_flow(node, bodies, run, cx, until);
+        catch_unwind(AssertUnwindSafe(done)).unwrap_or_else(|payload| {
+            let reason = Reason::of_panic(payload.as_ref());
+            Err(Located::from(reason).inside(&self.graph, node))
+        })
+    }
+
+    /// As [`Executable::control`]. If goes on as its branch does, Loop and
+    /// Scan are never paused inside.
+    fn control_flow(
         &self,
         node: NodeId,
         bodies: &[Executable],
@@ -402,6 +420,7 @@ impl Executable {
                     total.arena = total.arena.max(m.arena);
                     total.unshared += m.unshared;
                     total.outputs += m.outputs;
+                    total.scratch = total.scratch.max(m.scratch);
                     total.partial |= m.partial;
                 }
                 Work::Control { .. } => total.partial = true,

@@ -150,8 +150,11 @@ impl Model {
 
     /// As [`Model::from_text`], with options.
     pub fn from_text_with(text: &str, options: &LoadOptions) -> Result<Model, Error> {
-        let graph = onnx::parse_with(text, &options.import(&NoExternalData));
-        let graph = graph.map_err(|reason| Error::Import(onnx::ImportError::Model(reason)))?;
+        let parse = || {
+            let graph = onnx::parse_with(text, &options.import(&NoExternalData));
+            graph.map_err(|reason| Error::Import(onnx::ImportError::Model(reason)))
+        };
+        let graph = guarded(parse)?;
         Ok(Model { limits: options.limits.clone(), ..Model::from_graph(graph) })
     }
 

@@ -99,7 +99,7 @@ fn limits_of_running_name_themselves_the_node_and_what_was_asked() {
 #[test]
 fn the_memory_limit_is_exact() {
     let plan = Session::load(digits()).unwrap().memory(&[("image", &[4, 1, 8, 8])]).unwrap();
-    let peak = plan.weights + plan.arena + plan.outputs;
+    let peak = plan.weights + plan.arena + plan.outputs + plan.scratch;
     let load = |memory| {
         Session::builder().limits(Limits { memory, ..Limits::trusted() }).load(digits()).unwrap()
     };

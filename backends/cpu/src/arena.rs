@@ -6,9 +6,19 @@ use rinfer_graph::tensor::{Buffer, KEEP_TIME, try_buffer};
 use web_time::Instant;
 
 use crate::plan::Plan;
+use crate::pool::{self, Shelf};
 
 /// The buffers of a plan's slots; `None` while a value holds one.
-type Slots = Vec<Option<Buffer>>;
+pub(crate) type Slots = Vec<Option<Buffer>>;
+
+/// What a run of a plan has for itself.
+#[derive(Default)]
+pub(crate) struct Room {
+    /// The memory of its values.
+    pub slots: Slots,
+    /// The memory that its steps take besides, outside of loops.
+    pub scratch: Shelf,
+}
 
 /// Arenas that no run uses at the moment.
 #[derive(Default)]
@@ -25,7 +35,7 @@ struct Arena {
     plan: usize,
     last_used: u64,
     since: Instant,
-    slots: Slots,
+    room: Room,
 }
 
 /// An arena that no run of this many took, or none for [`KEEP_TIME`], is given back to the system.
@@ -41,19 +51,21 @@ impl Arenas {
     }
 
     /// Buffers for a plan: those of its last run, or those of another plan where they fit.
-    pub fn take(&self, plan: &Plan) -> Result<Slots, Reason> {
+    pub fn take(&self, plan: &Plan) -> Result<Room, Reason> {
         let mut idle = self.lock();
         idle.runs += 1;
         let mine = idle.arenas.iter().rposition(|a| a.plan == name(plan));
         let found = mine.or(idle.arenas.len().checked_sub(1)).map(|i| idle.arenas.swap_remove(i));
         drop(idle);
-        let mut spare: Vec<Buffer> = match found {
-            Some(arena) if arena.plan == name(plan) && fits(&arena.slots, plan) => {
-                return fill(arena.slots, plan);
+        let room = match found {
+            Some(Arena { plan: of, room, .. }) if of == name(plan) && fits(&room.slots, plan) => {
+                return Ok(Room { slots: fill(room.slots, plan)?, ..room });
             }
-            Some(arena) => arena.slots.into_iter().flatten().collect(),
-            None => Vec::new(),
+            found => found.map(|arena| arena.room).unwrap_or_default(),
         };
+        let Room { slots, mut scratch } = room;
+        pool::shrink(&mut scratch, plan.scratch.once_bytes());
+        let mut spare: Vec<Buffer> = slots.into_iter().flatten().collect();
         // The largest first, each taking the smallest spare buffer that holds it and is not far
         // too large: what is left over goes back to the system.
         spare.sort_by_key(Vec::len);
@@ -61,17 +73,22 @@ impl Arenas {
         by_size.sort_by_key(|&slot| std::cmp::Reverse(plan.slots[slot]));
         let mut slots: Slots = vec![None; plan.slots.len()];
         for slot in by_size {
-            let lines = plan.slots[slot].div_ceil(64);
+            let (bytes, lines) = (plan.slots[slot], plan.slots[slot].div_ceil(64));
             let at = spare.partition_point(|buffer| buffer.len() < lines);
             if spare.get(at).is_some_and(|buffer| buffer.len() <= 2 * lines + 64) {
                 slots[slot] = Some(spare.remove(at));
+            } else if at > 0 && spare[at - 1].len() >= lines - lines / 4 {
+                // One that is just too small: shapes grow. A little more than needed, so that the
+                // next ones find it large enough.
+                drop(spare.remove(at - 1));
+                slots[slot] = Some(try_buffer(bytes.saturating_add(bytes / 8))?);
             }
         }
-        fill(slots, plan)
+        Ok(Room { slots: fill(slots, plan)?, scratch })
     }
 
     /// Keeps the buffers for later runs.
-    pub fn give_back(&self, plan: &Plan, slots: Slots) {
+    pub fn give_back(&self, plan: &Plan, room: Room) {
         let since = Instant::now();
         let mut idle = self.lock();
         let runs = idle.runs;
@@ -80,7 +97,7 @@ impl Arenas {
             arena.last_used + KEEP_FOR > runs && idle < KEEP_TIME
         };
         let old = idle.arenas.extract_if(.., |arena| !keep(arena)).collect::<Vec<_>>();
-        idle.arenas.push(Arena { plan: name(plan), last_used: runs, since, slots });
+        idle.arenas.push(Arena { plan: name(plan), last_used: runs, since, room });
         drop(idle);
         // Giving memory back takes the system a while: not under the lock.
         drop(old);
@@ -105,8 +122,7 @@ fn fits(slots: &Slots, plan: &Plan) -> bool {
 fn fill(mut slots: Slots, plan: &Plan) -> Result<Slots, Reason> {
     for (buffer, &bytes) in slots.iter_mut().zip(&plan.slots) {
         if buffer.is_none() {
-            // A little more than needed, so that slowly growing shapes find it large enough.
-            *buffer = Some(try_buffer(bytes.saturating_add(bytes / 8))?);
+            *buffer = Some(try_buffer(bytes)?);
         }
     }
     Ok(slots)
@@ -123,14 +139,14 @@ mod tests {
 
     fn idle_bytes(arenas: &Arenas) -> usize {
         let idle = arenas.lock();
-        let buffers = idle.arenas.iter().flat_map(|a| a.slots.iter().flatten());
+        let buffers = idle.arenas.iter().flat_map(|a| a.room.slots.iter().flatten());
         buffers.map(|buffer| buffer.len() * 64).sum()
     }
 
     fn run(arenas: &Arenas, plan: &Plan) {
-        let slots = arenas.take(plan).unwrap();
-        assert!(slots[0].as_ref().unwrap().len() * 64 >= plan.slots[0]);
-        arenas.give_back(plan, slots);
+        let room = arenas.take(plan).unwrap();
+        assert!(room.slots[0].as_ref().unwrap().len() * 64 >= plan.slots[0]);
+        arenas.give_back(plan, room);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use rinfer_graph::ops::Inputs;
 use rinfer_graph::{Fact, Facts, Graph, Node, NodeId, Reason, Tensor, Value, invalid};
 
 use crate::kernel::{Args, Cx, Kernel, Packs, Run};
+use crate::meter::metered;
 use crate::ops;
 use crate::simd::Isa;
 
@@ -68,7 +69,7 @@ pub(crate) fn run_kernel(
     cx: &RunCx<'_>,
 ) -> Result<Vec<Value>, Reason> {
     let run = match &kernel.run {
-        Run::Values(run) => return run(inputs, cx),
+        Run::Values(run) => return metered(&kernel.scratch, || run(inputs, cx)),
         Run::View => return view(inputs, outputs),
         Run::Tensors(run) => run,
     };
@@ -84,7 +85,7 @@ pub(crate) fn run_kernel(
             Tensor::try_zeros(fact.dtype()?, &sizes)
         })
         .collect::<Result<_, _>>()?;
-    run(&mut Args { inputs: &tensors, outputs: &mut made, cx })?;
+    metered(&kernel.scratch, || run(&mut Args { inputs: &tensors, outputs: &mut made, cx }))?;
     Ok(made.into_iter().map(Value::Tensor).collect())
 }
 

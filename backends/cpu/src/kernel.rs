@@ -8,6 +8,7 @@ use rinfer_graph::backend::RunCx;
 use rinfer_graph::sync::Mutex;
 use rinfer_graph::{DType, Fact, Facts, Limits, Node, Reason, Tensor, Value, ValueId, invalid};
 
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// What a kernel is given for one run.
@@ -59,6 +60,8 @@ pub struct Kernel {
     /// Inputs that output 0 may overwrite, as a bit mask: the kernel reads each element of such an
     /// input only before it writes the same element of output 0, and both have the same size.
     pub in_place: u32,
+    /// What it takes besides inputs and outputs.
+    pub scratch: Scratch,
 }
 
 impl Kernel {
@@ -66,24 +69,30 @@ impl Kernel {
     pub fn new(
         run: impl Fn(&mut Args<'_>) -> Result<(), Reason> + Send + Sync + 'static,
     ) -> Kernel {
-        Kernel { run: Run::Tensors(Box::new(run)), in_place: 0 }
+        Kernel { run: Run::Tensors(Box::new(run)), in_place: 0, scratch: Scratch::none() }
     }
 
     /// A kernel that makes its outputs itself.
     pub fn values(
         run: impl Fn(&[Option<Value>], &RunCx<'_>) -> Result<Vec<Value>, Reason> + Send + Sync + 'static,
     ) -> Kernel {
-        Kernel { run: Run::Values(Box::new(run)), in_place: 0 }
+        Kernel { run: Run::Values(Box::new(run)), in_place: 0, scratch: Scratch::none() }
     }
 
     /// Output 0 is input 0 under another shape.
     pub fn view() -> Kernel {
-        Kernel { run: Run::View, in_place: 0 }
+        Kernel { run: Run::View, in_place: 0, scratch: Scratch::none() }
     }
 
     /// The same kernel, allowed to overwrite these inputs with output 0.
     pub fn in_place(mut self, inputs: &[usize]) -> Kernel {
         self.in_place = inputs.iter().fold(0, |mask, i| mask | 1 << i);
+        self
+    }
+
+    /// The same kernel, which takes this besides inputs and outputs.
+    pub fn takes(mut self, scratch: Scratch) -> Kernel {
+        self.scratch = scratch;
         self
     }
 }

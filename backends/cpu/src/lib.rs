@@ -10,6 +10,7 @@ pub mod eval;
 pub mod gemm;
 pub mod kernel;
 pub mod math;
+pub mod meter;
 pub mod ops;
 pub mod par;
 pub mod peak;
@@ -22,6 +23,7 @@ pub mod pool;
 mod program;
 pub mod quant;
 mod running;
+pub mod scratch;
 pub mod simd;
 mod stop;
 

@@ -11,6 +11,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use rinfer_graph::Reason;
+#[cfg(feature = "threads")]
+use rinfer_graph::tensor::KEEP_TIME;
 use web_time::Instant;
 
 use crate::stop::{self, checkpoint};
@@ -31,10 +33,18 @@ const STACK: usize = 8 << 20;
 #[derive(Clone, Debug)]
 pub struct Pool {
     #[cfg(feature = "threads")]
-    threads: Option<std::sync::Arc<rayon::ThreadPool>>,
+    threads: Option<std::sync::Arc<Threads>>,
     /// The threads of whoever calls.
     #[cfg(feature = "threads")]
     inherited: bool,
+}
+
+#[cfg(feature = "threads")]
+#[derive(Debug)]
+struct Threads {
+    pool: rayon::ThreadPool,
+    /// Scratch memory that each may keep, and when it was asked for.
+    kept: std::sync::Mutex<(usize, Option<Instant>)>,
 }
 
 impl Pool {
@@ -57,7 +67,8 @@ impl Pool {
             .stack_size(STACK)
             .build()
             .map_err(|e| format!("a pool of {threads} threads cannot be made: {e}"))?;
-        Ok(Pool { threads: Some(std::sync::Arc::new(pool)), inherited: false })
+        let threads = Threads { pool, kept: std::sync::Mutex::default() };
+        Ok(Pool { threads: Some(std::sync::Arc::new(threads)), inherited: false })
     }
 
     /// A pool that runs everything on the calling thread: built without the feature `threads`.
@@ -92,9 +103,39 @@ impl Pool {
     pub fn threads(&self) -> usize {
         #[cfg(feature = "threads")]
         if let Some(pool) = &self.threads {
-            return pool.current_num_threads();
+            return pool.pool.current_num_threads();
         }
         1
+    }
+
+    /// Lets each thread keep so much scratch memory for the pieces of loops. What was kept beyond
+    /// that goes back to the system once nobody has asked for it for [`KEEP_TIME`].
+    pub(crate) fn keep(&self, bytes: usize) {
+        #[cfg(feature = "threads")]
+        if let Some(threads) = &self.threads {
+            let now = Instant::now();
+            let mut kept = threads.kept.lock().unwrap_or_else(|e| e.into_inner());
+            let old = kept.1.is_some_and(|asked| now.duration_since(asked) > KEEP_TIME);
+            let less = bytes < kept.0;
+            if !less || old {
+                *kept = (bytes, Some(now));
+            }
+            drop(kept);
+            if less && old {
+                threads.pool.spawn_broadcast(move |_| crate::pool::shrink_own(bytes));
+            }
+        }
+        #[cfg(not(feature = "threads"))]
+        let _ = bytes;
+    }
+
+    /// Gives the scratch memory that threads keep back to the system, each as soon as it is idle.
+    pub(crate) fn trim(&self) {
+        #[cfg(feature = "threads")]
+        if let Some(threads) = &self.threads {
+            threads.pool.spawn_broadcast(|_| crate::pool::shrink_own(0));
+        }
+        crate::pool::shrink_own(0);
     }
 
     /// Runs `f` so that the loops inside it use the threads of this pool.
@@ -102,7 +143,10 @@ impl Pool {
         #[cfg(feature = "threads")]
         {
             match &self.threads {
-                Some(pool) => pool.install(|| as_serial(false, || awake(pool, f))),
+                Some(threads) => {
+                    let pool = &threads.pool;
+                    pool.install(|| as_serial(false, || awake(pool, f)))
+                }
                 None if self.inherited => f(),
                 None => as_serial(true, f),
             }
@@ -130,6 +174,41 @@ thread_local! {
 thread_local! {
     /// This thread runs something for a pool, or waits for something to run.
     static BUSY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+#[cfg(feature = "threads")]
+thread_local! {
+    /// This thread does pieces of work that others share.
+    static IN_LOOP: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Does `f` with this in [`IN_LOOP`], and puts back what was there.
+#[cfg(feature = "threads")]
+fn with_in_loop<R>(now: bool, f: impl FnOnce() -> R) -> R {
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            IN_LOOP.set(self.0);
+        }
+    }
+    let _restore = Restore(IN_LOOP.replace(now));
+    f()
+}
+
+/// Whether this thread does a piece of work that others share.
+pub(crate) fn in_loop() -> bool {
+    #[cfg(feature = "threads")]
+    return IN_LOOP.get();
+    #[cfg(not(feature = "threads"))]
+    false
+}
+
+/// Does `f`, which is no piece of whatever this thread was doing.
+pub(crate) fn outside_of_loops<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "threads")]
+    return with_in_loop(false, f);
+    #[cfg(not(feature = "threads"))]
+    f()
 }
 
 /// How long a thread looks for work before it sleeps: to wake it takes as long as many a node.
@@ -210,10 +289,10 @@ pub fn join<A: Send, B: Send>(
     #[cfg(feature = "threads")]
     if threads() > 1 {
         // Whichever thread does the second half stops when this one is to.
-        return match stop::current() {
+        return with_in_loop(true, || match stop::current() {
             None => rayon::join(a, || stop::under(None, b)),
             stop => rayon::join(a, || stop::under(stop, b)),
-        };
+        });
     }
     (a(), b())
 }
@@ -297,15 +376,19 @@ impl<A: Split, B: Split, C: Split> Split for (A, B, C) {
     }
 }
 
+/// Into how many pieces of at least `grain` items [`split`] cuts `n` of them.
+pub(crate) fn pieces(n: usize, grain: usize) -> usize {
+    match threads() {
+        1 => 1,
+        t => (n / grain.max(1)).clamp(1, t.saturating_mul(PIECES)),
+    }
+}
+
 /// Cuts `work` of `n` items into pieces of at least `grain` and runs `f` on each.
 ///
 /// `f` gets the index of the first item of its piece, and the piece.
 pub fn split<W: Split>(work: W, n: usize, grain: usize, f: impl Fn(usize, W) + Sync) {
-    let pieces = match threads() {
-        1 => 1,
-        t => (n / grain.max(1)).clamp(1, t.saturating_mul(PIECES)),
-    };
-    halve(work, 0..n, (pieces, grain), &f);
+    halve(work, 0..n, (pieces(n, grain), grain), &f);
 }
 
 /// Behind a pointer `f` costs a call for each piece; a copy of this for each loop of each kernel was

@@ -17,7 +17,8 @@ use crate::conv::chain::Layer;
 use crate::eval::run_node;
 use crate::kernel::{Cx, Kernel, Run};
 use crate::program::{Local, Nodes};
-use crate::{ops, plan_among, plan_chains, plan_last, plan_turned};
+use crate::scratch::Scratch;
+use crate::{ops, par, plan_among, plan_chains, plan_last, plan_turned};
 
 /// Where a step's input comes from.
 pub(crate) enum Source {
@@ -84,6 +85,9 @@ pub(crate) struct Plan {
     pub unshared: usize,
     /// Bytes of steps' outputs that leave the program.
     pub outputs: usize,
+    /// What the steps take besides values, and the threads that it was reckoned for.
+    pub scratch: Scratch,
+    pub threads: usize,
     /// The first node that is not covered.
     pub end: usize,
     /// Values whose content, too, the plan was made for.
@@ -120,7 +124,13 @@ impl Plan {
 
     /// Bytes that a run of it takes.
     pub fn bytes(&self) -> usize {
-        self.slots.iter().fold(self.outputs, |sum, &n| sum.saturating_add(n))
+        let values = self.slots.iter().fold(self.outputs, |sum, &n| sum.saturating_add(n));
+        values.saturating_add(self.scratch_bytes())
+    }
+
+    /// Bytes that steps take besides values.
+    pub fn scratch_bytes(&self) -> usize {
+        self.scratch.bytes(self.threads)
     }
 }
 
@@ -190,6 +200,9 @@ impl<'a> Planner<'a> {
         plan_chains::join(self.nodes, self.facts.len(), &mut self.plan);
         plan_among::place(self.nodes, &mut self.facts, &mut self.plan);
         self.place();
+        let steps = self.plan.steps.iter();
+        let all = steps.fold(Scratch::none(), |all, step| all.then(&step.kernel.scratch));
+        (self.plan.scratch, self.plan.threads) = (all, par::threads());
         Ok(self.plan)
     }
 
@@ -374,16 +387,18 @@ impl<'a> Planner<'a> {
             }
         }
         let mut slots = Slots::new(self.facts.len());
+        let mut own = Owned::new(self.facts.len());
         for i in 0..self.plan.steps.len() {
             let step = &mut self.plan.steps[i];
             for o in 0..step.outputs.len() {
                 let bytes = bytes_of(&step.facts[o]).unwrap_or(0);
                 let place = if matches!(step.kernel.run, Run::View) && o == 0 {
+                    own.view(step);
                     slots.view(step)
                 } else if leaves[step.outputs[o].local]
                     || !matches!(step.kernel.run, Run::Tensors(_))
                 {
-                    self.plan.outputs += bytes;
+                    own.add(step.outputs[o].local, bytes);
                     Place::Own
                 } else {
                     self.plan.unshared += bytes;
@@ -392,7 +407,9 @@ impl<'a> Planner<'a> {
                 step.outputs[o].place = place;
             }
             slots.free(&step.dead);
+            own.free(&step.dead);
         }
+        self.plan.outputs = own.most;
         self.plan.slots = slots.sizes;
         self.plan.slot_of = slots.slot_of;
     }
@@ -410,6 +427,50 @@ pub(crate) fn bytes_of(fact: &Fact) -> Option<usize> {
             size_in_bytes(*dtype, &fact.sizes()?).ok()
         }
         _ => None,
+    }
+}
+
+/// Values with memory of their own: those that survive the plan, and those that kernels make.
+struct Owned {
+    /// Bytes of each, and how many living values (views of one another) hold it.
+    held: Vec<(usize, usize)>,
+    of: Vec<Option<usize>>,
+    /// Bytes at the same time, now and at most.
+    now: usize,
+    most: usize,
+}
+
+impl Owned {
+    fn new(locals: usize) -> Owned {
+        Owned { held: Vec::new(), of: vec![None; locals], now: 0, most: 0 }
+    }
+
+    fn add(&mut self, l: Local, bytes: usize) {
+        self.of[l] = Some(self.held.len());
+        self.held.push((bytes, 1));
+        self.now = self.now.saturating_add(bytes);
+        self.most = self.most.max(self.now);
+    }
+
+    /// The output of a view is held by what its input is.
+    fn view(&mut self, step: &Step) {
+        if let Some(Some(Source::Local(l))) = step.inputs.first()
+            && let Some(i) = self.of[*l]
+        {
+            self.of[step.outputs[0].local] = Some(i);
+            self.held[i].1 += 1;
+        }
+    }
+
+    fn free(&mut self, dead: &[Local]) {
+        for &l in dead {
+            if let Some(i) = self.of[l] {
+                self.held[i].1 -= 1;
+                if self.held[i].1 == 0 {
+                    self.now = self.now.saturating_sub(self.held[i].0);
+                }
+            }
+        }
     }
 }
 

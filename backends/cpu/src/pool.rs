@@ -1,7 +1,10 @@
 //! Scratch memory: buffers that a thread keeps and hands out again.
 
 use bytemuck::{Pod, Zeroable};
+use rinfer_graph::scarce;
 use std::cell::RefCell;
+
+use crate::{meter, par};
 
 /// A cache line, aligned as one.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -36,6 +39,10 @@ const LARGE: usize = 2 << 20;
 impl Memory {
     /// This many cache lines, all zero.
     fn zeroed(lines: usize) -> Result<Memory, String> {
+        let refused = || format!("no memory for a buffer of {} bytes", lines.saturating_mul(64));
+        if !scarce::may_ask(lines.saturating_mul(64)) {
+            return Err(refused());
+        }
         #[cfg(target_os = "linux")]
         if let Some(bytes) = lines.checked_mul(64).filter(|&bytes| bytes >= LARGE)
             && let Ok(pages) = memmap2::MmapMut::map_anon(bytes)
@@ -44,9 +51,7 @@ impl Memory {
             let _ = pages.advise(memmap2::Advice::HugePage);
             return Ok(Memory::Pages(pages));
         }
-        bytemuck::allocation::try_zeroed_vec(lines)
-            .map(Memory::Lines)
-            .map_err(|()| format!("no memory for a buffer of {} bytes", lines.saturating_mul(64)))
+        bytemuck::allocation::try_zeroed_vec(lines).map(Memory::Lines).map_err(|()| refused())
     }
 }
 
@@ -70,6 +75,11 @@ impl Buffer {
         Ok(())
     }
 
+    /// How many bytes there are.
+    pub fn byte_len(&self) -> usize {
+        self.as_slice::<u8>().len()
+    }
+
     /// All of it; as many elements as whole cache lines hold.
     pub fn as_slice<T: Pod>(&self) -> &[T] {
         match &self.memory {
@@ -91,33 +101,88 @@ impl Buffer {
 
 impl std::fmt::Debug for Buffer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Buffer({} bytes)", self.as_slice::<u8>().len())
+        write!(f, "Buffer({} bytes)", self.byte_len())
     }
 }
 
 /// Buffers a thread keeps: kernels nest no deeper.
 const KEPT: usize = 8;
 
+/// Scratch memory that nobody uses at the moment.
+pub(crate) type Shelf = Vec<Buffer>;
+
 thread_local! {
-    static FREE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
+    /// What this thread takes for its share of loops.
+    static OWN: RefCell<Shelf> = const { RefCell::new(Vec::new()) };
+    /// What the run takes that this thread runs, outside of loops.
+    static RUN: RefCell<Option<Shelf>> = const { RefCell::new(None) };
+}
+
+/// Does `f`, the steps of a run, with the buffers that earlier runs left on `shelf`.
+pub(crate) fn with_shelf<R>(shelf: &mut Shelf, f: impl FnOnce() -> R) -> R {
+    /// Puts back what was there before, however `f` ends.
+    struct Restore<'a>(&'a mut Shelf, Option<Shelf>);
+    impl Drop for Restore<'_> {
+        fn drop(&mut self) {
+            *self.0 = RUN.replace(self.1.take()).unwrap_or_default();
+        }
+    }
+    let before = RUN.replace(Some(std::mem::take(shelf)));
+    let _restore = Restore(shelf, before);
+    par::outside_of_loops(f)
+}
+
+/// Gives back what this thread keeps for loops, until it keeps no more than `bytes`.
+pub(crate) fn shrink_own(bytes: usize) {
+    OWN.with_borrow_mut(|own| shrink(own, bytes));
+}
+
+/// Gives back the largest buffers until no more than `bytes` are left.
+pub(crate) fn shrink(shelf: &mut Shelf, bytes: usize) {
+    shelf.sort_unstable_by_key(Buffer::byte_len);
+    while shelf.iter().map(Buffer::byte_len).sum::<usize>() > bytes {
+        shelf.pop();
+    }
+}
+
+/// The smallest buffer with `bytes`; else the largest, which then is made anew; else a new one.
+fn take(shelf: &mut Shelf, bytes: usize) -> Buffer {
+    let sizes = || shelf.iter().map(Buffer::byte_len).enumerate();
+    let fits = sizes().filter(|&(_, n)| n >= bytes).min_by_key(|&(_, n)| n);
+    let best = fits.or_else(|| sizes().max_by_key(|&(_, n)| n));
+    best.map(|(i, _)| shelf.swap_remove(i)).unwrap_or_default()
+}
+
+fn put(shelf: &mut Shelf, buffer: Buffer) {
+    if shelf.len() < KEPT && buffer.byte_len() > 0 {
+        shelf.push(buffer);
+    }
 }
 
 /// Calls `f` with `len` elements of scratch memory, aligned to 64 bytes, holding anything.
 ///
 /// Calls may nest, and a thread that takes up other work in the middle may call again: each call
-/// has a buffer to itself.
+/// has a buffer to itself. A kernel says beforehand what it will take
+/// ([`Kernel::takes`](crate::kernel::Kernel::takes)).
 ///
 /// # Errors
 /// The memory cannot be had; `f` is not called.
 pub fn with_scratch_of<T: Pod, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> Result<R, String> {
-    let mut buffer = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let bytes = len.saturating_mul(size_of::<T>());
+    let of_run = !par::in_loop() && RUN.with_borrow(Option::is_some);
+    let mut buffer = match of_run {
+        true => RUN.with_borrow_mut(|run| run.as_mut().map(|run| take(run, bytes))),
+        false => OWN.with_borrow_mut(|own| Some(take(own, bytes))),
+    }
+    .unwrap_or_default();
     buffer.grow::<T>(len)?;
+    let taken = meter::Taken::new(bytes);
     let r = f(&mut buffer.as_mut_slice()[..len]);
-    FREE.with_borrow_mut(|free| {
-        if free.len() < KEPT {
-            free.push(buffer);
-        }
-    });
+    drop(taken);
+    match of_run {
+        true => RUN.with_borrow_mut(|run| put(run.get_or_insert_default(), buffer)),
+        false => OWN.with_borrow_mut(|own| put(own, buffer)),
+    }
     Ok(r)
 }
 

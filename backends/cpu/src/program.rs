@@ -16,6 +16,7 @@ use web_time::Instant;
 
 use crate::arena::Arenas;
 use crate::kernel::{Args, Cx, Packs, Run};
+use crate::meter::metered;
 use crate::ops;
 use crate::par::{self, Pool};
 use crate::plan::{Place, Plan, Planner, ShapeKey, Source, Step, bytes_of};
@@ -71,7 +72,9 @@ impl Backend for CpuBackend {
 
     fn compile(&self, region: Region<'_>) -> Result<Arc<dyn Program>, NodeError> {
         let nodes = Nodes::new(self.isa, &region);
-        self.pool.install(|| nodes.prepack(&region))?;
+        let packed = self.pool.install(|| nodes.prepack(&region));
+        self.pool.trim();
+        packed?;
         Ok(Arc::new(CpuProgram {
             nodes,
             pool: self.pool.clone(),
@@ -344,7 +347,7 @@ impl CpuProgram {
         cx: &RunCx<'_>,
         until: Option<Instant>,
     ) -> Result<bool, NodeError> {
-        let (plan, slots) = (&*inside.plan, &mut inside.slots);
+        let (plan, slots) = (&*inside.plan, &mut inside.room.slots);
         if inside.step == 0 {
             env.resize(env.len().max(plan.slot_of.len()), None);
             for (l, value) in &plan.constants {
@@ -388,7 +391,8 @@ impl CpuProgram {
             Run::Tensors(run) => run,
             Run::View => return crate::eval::view(&self.values(plan, step, env), &step.facts),
             Run::Values(run) => {
-                let made = run(&self.values(plan, step, env), cx)?;
+                let made =
+                    metered(&step.kernel.scratch, || run(&self.values(plan, step, env), cx))?;
                 return check_made(step, made, cx);
             }
         };
@@ -406,7 +410,9 @@ impl CpuProgram {
                 Some(Source::Local(l)) => env[*l].as_ref().map(Value::as_tensor).transpose()?,
             });
         }
-        run(&mut Args { inputs: &inputs, outputs: &mut outputs, cx })?;
+        metered(&step.kernel.scratch, || {
+            run(&mut Args { inputs: &inputs, outputs: &mut outputs, cx })
+        })?;
         Ok(outputs.into_iter().map(Value::Tensor).collect())
     }
 
@@ -535,18 +541,22 @@ impl Program for CpuProgram {
     fn trim(&self) {
         self.arenas.trim();
         self.spare.clear();
+        self.pool.trim();
     }
 
     fn memory(&self, inputs: &[Fact]) -> Result<Memory, NodeError> {
         let facts = self.nodes.facts(
             self.nodes.program_inputs.iter().copied().zip(inputs.iter().cloned().map(Fact::forget)),
         );
-        let plan = Planner::new(&self.nodes, 0, facts, &RunCx::unbounded()).run(&|_| None)?;
+        let cx = &RunCx::unbounded();
+        let make = || Planner::new(&self.nodes, 0, facts, cx).run(&|_| None);
+        let plan = self.pool.install(make)?;
         Ok(Memory {
             weights: self.nodes.weight_bytes(),
             arena: plan.slots.iter().sum(),
             unshared: plan.unshared,
             outputs: plan.outputs,
+            scratch: plan.scratch_bytes(),
             partial: plan.end < self.nodes.len(),
         })
     }

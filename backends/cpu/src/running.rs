@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use rinfer_graph::backend::{Held, NodeError, RunCx, Running};
 use rinfer_graph::sync::Ordering;
-use rinfer_graph::tensor::Buffer;
 use rinfer_graph::{Reason, Value, invalid};
 use web_time::Instant;
 
+use crate::arena::Room;
 use crate::par::Pool;
 use crate::plan::Plan;
+use crate::pool::with_shelf;
 use crate::program::{CpuProgram, Env, on};
 
 /// A plan that takes no longer is not worth waking other threads for: that takes about as long.
@@ -27,7 +28,7 @@ pub(crate) struct Progress {
 /// Where in a plan a run is.
 pub(crate) struct Inside {
     pub plan: Arc<Plan>,
-    pub slots: Vec<Option<Buffer>>,
+    pub room: Room,
     /// The step that comes next.
     pub step: usize,
     /// Bytes that the plan takes, and that earlier plans of the run made.
@@ -71,7 +72,7 @@ impl CpuProgram {
                 return Ok(None);
             }
             run.node = inside.plan.end;
-            self.arenas.give_back(&inside.plan, inside.slots);
+            self.arenas.give_back(&inside.plan, inside.room);
             result?;
         }
         self.collect(std::mem::take(&mut run.env)).map(Some)
@@ -83,8 +84,9 @@ impl CpuProgram {
         let bytes = plan.bytes().saturating_add(self.held(&run.env));
         cx.check_memory(bytes)?;
         self.spare.allow(plan.outputs);
-        let slots = self.arenas.take(&plan)?;
-        Ok(Inside { plan, slots, step: 0, bytes })
+        self.pool.keep(plan.scratch.each_bytes());
+        let room = self.arenas.take(&plan)?;
+        Ok(Inside { plan, room, step: 0, bytes })
     }
 
     /// Runs a plan on all threads, or on the caller's alone if it was quick the last time; whether
@@ -100,7 +102,11 @@ impl CpuProgram {
         let serial = Pool::serial();
         let pool = if plan.quick.load(Ordering::Relaxed) { &serial } else { &self.pool };
         let (start, whole) = (Instant::now(), inside.step == 0);
-        let through = on(pool, cx, || self.run_plan(inside, env, cx, until))?;
+        let mut shelf = std::mem::take(&mut inside.room.scratch);
+        let steps = || with_shelf(&mut shelf, || self.run_plan(inside, env, cx, until));
+        let through = on(pool, cx, steps);
+        inside.room.scratch = shelf;
+        let through = through?;
         plan.quick.store(whole && through && start.elapsed() < QUICK, Ordering::Relaxed);
         Ok(through)
     }

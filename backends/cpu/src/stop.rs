@@ -82,7 +82,7 @@ pub(crate) fn run<R>(
     if payload.is::<Stopped>() {
         cx.check()?;
     }
-    Err(Reason::defect(payload.as_ref()))
+    Err(Reason::of_panic(payload.as_ref()))
 }
 
 #[cfg(test)]

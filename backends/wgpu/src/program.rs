@@ -456,6 +456,7 @@ impl Program for GpuProgram {
             arena: plan.bytes(),
             unshared: plan.unshared,
             outputs: plan.downloads.iter().map(|d| d.bytes()).sum(),
+            scratch: 0,
             partial: plan.end < self.nodes.entries.len(),
         })
     }

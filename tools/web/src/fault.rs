@@ -63,5 +63,5 @@ pub(crate) fn error(error: Error) -> JsValue {
 pub(crate) fn guarded<R>(f: impl FnOnce() -> Result<R, JsValue>) -> Result<R, JsValue> {
     // What was being made is dropped; a session that was being run stays as it is.
     catch_unwind(AssertUnwindSafe(f))
-        .unwrap_or_else(|payload| Err(reason(Reason::defect(payload.as_ref()))))
+        .unwrap_or_else(|payload| Err(reason(Reason::of_panic(payload.as_ref()))))
 }

@@ -69,6 +69,12 @@ pub(super) struct Packed<'a> {
     pub q: Panels<'a>,
 }
 
+/// Elements that a block takes: scores, outputs, a piece of the mask, maxima and sums.
+pub(super) fn room(queries: &PanelPlan, v_head: usize) -> usize {
+    let width = queries.lanes(0).len().next_multiple_of(MAX_LANES);
+    (2 * KEYS + v_head + 2) * width
+}
+
 /// Computes the rows `y` of block `p` of queries.
 pub(super) fn run(
     job: &Job<'_>,
@@ -78,10 +84,9 @@ pub(super) fn run(
     p: usize,
     y: MatMut<'_, f32>,
 ) -> Result<(), String> {
-    // Scores, outputs, a piece of the mask, maxima and sums.
-    let width = packed.q.plan().lanes(0).len().next_multiple_of(MAX_LANES);
-    let room = (2 * KEYS + job.v_head + 2) * width;
-    with_scratch(room, |scratch| queries(isa, job, packed, place, p, scratch, y))
+    with_scratch(room(&packed.q.plan(), job.v_head), |scratch| {
+        queries(isa, job, packed, place, p, scratch, y)
+    })
 }
 
 /// Queries `first..first + count` of a head, `width` columns with padding.

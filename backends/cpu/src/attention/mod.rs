@@ -15,6 +15,7 @@ use crate::gemm::{Left, PanelPlan, Right, Strided};
 use crate::kernel::limit;
 use crate::par::{self, Split};
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::{Isa, MatMut};
 
 /// Queries of a head for which packing keys and values does not pay.
@@ -147,8 +148,7 @@ impl Job<'_> {
         let y = MatMut::new(y, rows, width, width);
         let failure = par::Failure::default();
         let each = Cut { mat: y, rows: rows / self.batch, cols: width };
-        let flops = self.q_heads * self.queries * self.keys * (self.head + self.v_head) * 2;
-        par::split(each, self.batch, par::grain(flops / 50), |batch, y| {
+        par::split(each, self.batch, self.batch_grain(), |batch, y| {
             for (i, y) in y.pieces().enumerate() {
                 self.batch(isa, batch + i, y, cx, &failure);
             }
@@ -169,9 +169,7 @@ impl Job<'_> {
             true => Cut { mat, rows: self.queries, cols: heads * self.v_head },
             false => Cut { mat, rows: heads * self.queries, cols: self.v_head },
         };
-        let flops = 2 * group * self.queries * self.keys * (self.head + self.v_head);
-        let grain = par::grain(flops / 50);
-        par::split(cut(y, group), self.kv_heads, grain, |first, y| {
+        par::split(cut(y, group), self.kv_heads, self.heads_grain(), |first, y| {
             for (i, y) in y.pieces().enumerate() {
                 let places = (0..group).map(|g| Place { batch, head: (first + i) * group + g });
                 let heads = places.zip(cut(y, 1).pieces());
@@ -207,9 +205,7 @@ impl Job<'_> {
         cx: &RunCx<'_>,
     ) -> Result<(), Reason> {
         let shape = Shape::of(isa);
-        let keys = block::Keys::new(shape, self.keys, self.head);
-        let values = PanelPlan::new::<Left>(shape, self.v_head, self.keys);
-        let queries = PanelPlan::new::<Right>(shape, self.head, self.queries);
+        let (keys, values, queries) = self.panels(shape);
         let lens = [keys.len(), values.len(), queries.len()];
         let [k_len, v_len, q_len] = lens.map(|n| n.map_err(limit));
         let (k_len, v_len, q_len) = (k_len?, v_len?, q_len?);
@@ -230,8 +226,7 @@ impl Job<'_> {
                 let (v, q) = (values.view(v), queries.view(q));
                 let packed = block::Packed { keys: &keys, k: &*k, v, q };
                 let rows = Cut { mat: y, rows: shape.cols, cols: self.v_head };
-                let grain = par::grain(self.keys * shape.cols * (self.head + self.v_head) / 25);
-                par::split(rows, queries.count(), grain, |first, y| {
+                par::split(rows, queries.count(), self.block_grain(shape), |first, y| {
                     for (i, y) in y.pieces().enumerate() {
                         failure.attempt(|| {
                             cx.check()?;
@@ -243,6 +238,44 @@ impl Job<'_> {
             failure.result()
         })
         .map_err(limit)?
+    }
+
+    /// What a run takes: packed operands of each head that is worked on, and blocks of scores.
+    pub fn scratch(&self, isa: Isa) -> Scratch {
+        let shape = Shape::of(isa);
+        let one = if self.queries <= FEW {
+            Scratch::floats(self.keys)
+        } else {
+            let (keys, values, queries) = self.panels(shape);
+            let lens = [keys.len(), values.len(), queries.len()];
+            let lens = lens.map(|len| len.unwrap_or(usize::MAX));
+            let packed = Scratch::floats(lens.into_iter().fold(0, usize::saturating_add));
+            let block = Scratch::floats(block::room(&queries, self.v_head));
+            packed.and(block.in_loop(queries.count(), self.block_grain(shape)))
+        };
+        one.in_loop(self.kv_heads, self.heads_grain()).in_loop(self.batch, self.batch_grain())
+    }
+
+    /// Operations worth handing to another thread: batches, heads of keys, blocks of queries.
+    fn batch_grain(&self) -> usize {
+        let flops = self.q_heads * self.queries * self.keys * (self.head + self.v_head) * 2;
+        par::grain(flops / 50)
+    }
+
+    fn heads_grain(&self) -> usize {
+        let group = self.q_heads / self.kv_heads.max(1);
+        par::grain(2 * group * self.queries * self.keys * (self.head + self.v_head) / 50)
+    }
+
+    fn block_grain(&self, shape: Shape) -> usize {
+        par::grain(self.keys * shape.cols * (self.head + self.v_head) / 25)
+    }
+
+    /// How the keys, the values and the queries of a head are packed.
+    fn panels(&self, shape: Shape) -> (block::Keys, PanelPlan, PanelPlan) {
+        let keys = block::Keys::new(shape, self.keys, self.head);
+        let values = PanelPlan::new::<Left>(shape, self.v_head, self.keys);
+        (keys, values, PanelPlan::new::<Right>(shape, self.head, self.queries))
     }
 
     /// Keys that exist for a batch.

@@ -20,6 +20,7 @@ use crate::kernel::limit;
 use crate::math::Activation;
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// Bytes that are near: what strips take at most, and what values may take without them.
@@ -101,6 +102,24 @@ impl Layer {
                 Err(unsupported!("a first convolution or a pool among other channels"))
             }
             Weights::Last(w) => last::run_among(isa, &self.g, (x, w), &follow, to, cx),
+        }
+    }
+
+    /// What [`Layer::run`] takes.
+    pub fn scratch(&self, isa: Isa) -> Scratch {
+        match &self.weights {
+            Weights::First(_) => first::scratch(&self.g),
+            Weights::Last(w) => last::scratch(isa, &self.g, w),
+            Weights::Pool(_) => Scratch::none(),
+        }
+    }
+
+    /// What so many rows of outputs take on one thread.
+    fn rows_scratch(&self, isa: Isa, rows: usize) -> Scratch {
+        match &self.weights {
+            Weights::First(_) => first::rows_scratch(&self.g),
+            Weights::Last(_) => last::pixels_scratch(isa, &self.g, rows * self.g.axes[2].output),
+            Weights::Pool(_) => Scratch::none(),
         }
     }
 
@@ -240,6 +259,41 @@ impl Chain {
         if self.after.is_some() { self.middle.row() } else { 0 }
     }
 
+    fn last(&self) -> &Layer {
+        self.after.as_ref().unwrap_or(&self.middle)
+    }
+
+    /// Rows of outputs worth handing to another thread.
+    fn grain(&self) -> usize {
+        let ns = self.before.row_ns() * self.middle.g.axes[1].stride
+            + self.middle.row_ns() * 2
+            + self.after.as_ref().map_or(0, Layer::row_ns);
+        par::grain(ns).max(self.strip())
+    }
+
+    /// Rows of the first layer's outputs that a strip sees.
+    fn held(&self) -> usize {
+        let h = &self.middle.g.axes[1];
+        ((self.strip() - 1) * h.stride + h.extent()).min(h.input)
+    }
+
+    /// Numbers of a strip: what it sees, and what is between the middle layer and the last.
+    fn room(&self) -> usize {
+        (self.held() * self.before.row()).saturating_add(self.strip() * self.between())
+    }
+
+    /// What a run takes.
+    pub fn scratch(&self, isa: Isa) -> Scratch {
+        let layers = par::alone(|| {
+            let before = self.before.rows_scratch(isa, self.held());
+            let after = self.after.as_ref().map(|after| after.rows_scratch(isa, self.strip()));
+            before.then(&after.unwrap_or_default())
+        });
+        let g = &self.middle.g;
+        let n = g.batch * g.axes[1].output;
+        Scratch::floats(self.room()).and(layers).in_loop(n, self.grain())
+    }
+
     /// All layers.
     ///
     /// # Errors
@@ -251,14 +305,10 @@ impl Chain {
         added: &ChainAdded<'_>,
         y: &mut [f32],
     ) -> Result<(), Reason> {
-        let (h, last) = (&self.middle.g.axes[1], self.after.as_ref().unwrap_or(&self.middle));
-        let (strip, row) = (self.strip(), last.row());
-        let ns = self.before.row_ns() * h.stride
-            + self.middle.row_ns() * 2
-            + self.after.as_ref().map_or(0, Layer::row_ns);
-        let (n, grain) = (y.len() / row, par::grain(ns).max(strip));
+        let row = self.last().row();
+        let n = y.len() / row;
         let failure = par::Failure::default();
-        par::split((y, row), n, grain, |start, (y, _)| {
+        par::split((y, row), n, self.grain(), |start, (y, _)| {
             let rows = start..start + y.len() / row;
             failure.attempt(|| par::alone(|| self.band(isa, x, added, rows, y)));
         });
@@ -275,17 +325,15 @@ impl Chain {
         mut y: &mut [f32],
     ) -> Result<(), Reason> {
         let (strip, h) = (self.strip(), &self.middle.g.axes[1]);
-        let held = ((strip - 1) * h.stride + h.extent()).min(h.input) * self.before.row();
-        let room = held.saturating_add(strip * self.between());
-        let made = with_scratch(room, |scratch| {
+        let held = self.held() * self.before.row();
+        let made = with_scratch(self.room(), |scratch| {
             let (near, between) = scratch.split_at_mut(held);
             let mut window = Window { near, image: 0, rows: 0..0 };
             while !rows.is_empty() {
                 let (image, oy) = (rows.start / h.output, rows.start % h.output);
                 let n = strip.min(h.output - oy).min(rows.len());
                 window.slide(isa, self, x, added, (image, oy..oy + n))?;
-                let last = self.after.as_ref().unwrap_or(&self.middle);
-                let (now, later) = std::mem::take(&mut y).split_at_mut(n * last.row());
+                let (now, later) = std::mem::take(&mut y).split_at_mut(n * self.last().row());
                 self.strip_of(isa, &window, between, added, (image, oy), now)?;
                 (y, rows.start) = (later, rows.start + n);
             }

@@ -13,6 +13,7 @@ use super::source::Source;
 use crate::kernel::limit;
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::{F32s, Isa, Simd};
 
 /// A depthwise convolution, made ready.
@@ -44,14 +45,11 @@ impl Plan {
         y: &mut [f32],
         cx: &RunCx<'_>,
     ) -> Result<(), Reason> {
-        let (out, taps) = (self.g.out_len(), self.g.taps());
-        let own = if self.source.as_is { 0 } else { self.source.channel };
-        let ns = self.places.saturating_mul(taps) / 16 + own / 8 + 100;
+        let out = self.g.out_len();
         let failure = par::Failure::default();
         let n = y.len() / out;
-        let count = self.together();
-        let (own, row) = (own * count, self.places.next_multiple_of(STEP) * count);
-        par::split((y, out), n, par::grain(ns), |first, (y, _)| {
+        let (count, (own, row)) = (self.together(), self.room());
+        par::split((y, out), n, self.grain(), |first, (y, _)| {
             for (i, y) in y.chunks_mut(out * count).enumerate() {
                 failure.attempt(|| {
                     cx.check()?;
@@ -64,6 +62,25 @@ impl Plan {
             }
         });
         failure.result()
+    }
+
+    /// What a run takes that makes `n` output channels, of all images.
+    pub fn scratch(&self, n: usize) -> Scratch {
+        let (own, row) = self.room();
+        Scratch::floats(own + row).in_loop(n, self.grain())
+    }
+
+    /// Output channels worth handing to another thread.
+    fn grain(&self) -> usize {
+        let own = if self.source.as_is { 0 } else { self.source.channel };
+        par::grain(self.places.saturating_mul(self.g.taps()) / 16 + own / 8 + 100)
+    }
+
+    /// Numbers laid out, and sums, for the channels worked on at a time.
+    fn room(&self) -> (usize, usize) {
+        let (own, count) =
+            (if self.source.as_is { 0 } else { self.source.channel }, self.together());
+        (own * count, self.places.next_multiple_of(STEP) * count)
     }
 
     /// Output channels worked on at a time, step by step: what one step stored is then not read

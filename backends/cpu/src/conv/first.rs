@@ -6,13 +6,14 @@
 //! rows under a row of windows are laid out with their padding, and each number in them meets
 //! vectors of output channels. Reading planes spares the first turn of the image as well.
 
-use rinfer_graph::Reason;
+use rinfer_graph::{Reason, scarce};
 
 use super::Follow;
 use super::geometry::{Geometry, tap};
 use crate::kernel::limit;
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::{F32s, Isa, MAX_LANES, Simd};
 
 /// Channels that are few.
@@ -39,7 +40,7 @@ impl Weights {
     pub fn pack(isa: Isa, g: &Geometry, w: &[f32]) -> Weights {
         let (panel, [_, h, wide]) = (panel(isa), &g.axes);
         let (k, row) = (g.c * g.taps(), wide.kernel);
-        let mut packed = vec![0.0; g.m.next_multiple_of(panel) * k];
+        let mut packed = scarce::zeros(g.m.next_multiple_of(panel) * k);
         for (p, packed) in packed.chunks_exact_mut(panel * k).enumerate() {
             for (t, packed) in packed.chunks_exact_mut(panel).enumerate() {
                 let (ky, c, kx) = (t / row / g.c, t / row % g.c, t % row);
@@ -72,13 +73,32 @@ pub fn run(
     follow: &Follow<'_>,
     y: &mut [f32],
 ) -> Result<(), Reason> {
-    let row = g.axes[2].output * g.m;
-    let row_ns = row * g.c * g.taps() / 32;
     let failure = par::Failure::default();
-    par::rows(y, row, row_ns, |at, y| {
+    par::rows(y, g.axes[2].output * g.m, row_ns(g), |at, y| {
         failure.attempt(|| rows(isa, g, (x, w), follow, at.start, y));
     });
     failure.result()
+}
+
+/// What [`run`] takes.
+pub fn scratch(g: &Geometry) -> Scratch {
+    rows_scratch(g).in_loop(g.batch * g.axes[1].output, par::grain(row_ns(g)))
+}
+
+/// What [`rows`] takes: the rows of an image under a row of windows.
+pub fn rows_scratch(g: &Geometry) -> Scratch {
+    Scratch::floats(g.axes[1].kernel * g.c * pitch(g))
+}
+
+/// Nanoseconds that a row of outputs takes, about.
+fn row_ns(g: &Geometry) -> usize {
+    g.axes[2].output * g.m * g.c * g.taps() / 32
+}
+
+/// Elements of a padded row.
+fn pitch(g: &Geometry) -> usize {
+    let wide = &g.axes[2];
+    (wide.output - 1) * wide.stride + wide.extent()
 }
 
 /// As [`run`], for the rows from `first` on of all images' outputs, as many as `y` holds, on this
@@ -95,7 +115,7 @@ pub fn rows(
     y: &mut [f32],
 ) -> Result<(), Reason> {
     let [_, h, wide] = &g.axes;
-    let pitch = (wide.output - 1) * wide.stride + wide.extent();
+    let pitch = pitch(g);
     let job = Job { g, x, w: &w.0, follow, pitch };
     with_scratch(h.kernel * g.c * pitch, |lines| {
         for (r, y) in (first..).zip(y.chunks_exact_mut(wide.output * g.m)) {

@@ -15,6 +15,7 @@ use crate::gemm::bytes::{
 use crate::kernel::limit;
 use crate::par;
 use crate::pool::with_scratch_of;
+use crate::scratch::Scratch;
 use crate::simd::{Bytes, Isa};
 
 /// Codes of the patches that are made at a time.
@@ -105,7 +106,7 @@ impl Plan {
         let (from, to) = (g.c * g.in_len(), g.m * g.out_len());
         let k = g.c * g.taps();
         let failure = par::Failure::default();
-        par::chunks_mut(y, to.max(1), par::grain(to.saturating_mul(k) / 16), |i, y| {
+        par::chunks_mut(y, to.max(1), self.grain(), |i, y| {
             failure.attempt(|| {
                 let group = i % g.group;
                 let x = Image { data: &x.data[i * from..][..from], ..x };
@@ -127,6 +128,32 @@ impl Plan {
             });
         });
         failure.result()
+    }
+
+    /// What a run takes: images in other numbers, sums, and blocks of patches.
+    pub fn scratch(&self) -> Scratch {
+        let g = &self.g;
+        let (from, to) = (g.c * g.in_len(), g.m * g.out_len());
+        let image = match (&self.depthwise, g.c) {
+            (Some(plan), 1) => Scratch::floats(from + 2 * to).and(plan.scratch(g.m)),
+            (None, 1) => Scratch::of::<i32>(from + to),
+            _ => {
+                let (k, laid_out) = (g.c * g.taps(), g.c * self.source.channel);
+                let cols = (BLOCK / k.max(1)).next_multiple_of(64).min(g.out_len());
+                let block = PackedBytes::room(self.bytes, Side::Right, (cols, k));
+                let block = Scratch::of::<u8>(block);
+                let one = if self.source.as_is { 0 } else { laid_out };
+                let lay = if self.source.as_is { 0 } else { from + laid_out };
+                Scratch::of::<u32>(lay).then(&block).and(Scratch::of::<u8>(one))
+            }
+        };
+        image.in_loop(g.batch * g.group, self.grain())
+    }
+
+    /// Images, each by group, worth handing to another thread.
+    fn grain(&self) -> usize {
+        let g = &self.g;
+        par::grain((g.m * g.out_len()).saturating_mul(g.c * g.taps()) / 16)
     }
 
     /// One channel per group: the loops of the definition.

@@ -19,6 +19,7 @@ use crate::gemm::bytes::{
 use crate::kernel::limit;
 use crate::par;
 use crate::pool::with_scratch_of;
+use crate::scratch::Scratch;
 use crate::simd::{Bytes, F32s, I32s, Isa};
 
 /// Bytes of patches that are made at a time: they stay in cache.
@@ -111,9 +112,8 @@ fn patches<F: Finish>(
     // Patches are unsigned: codes of int8 are shifted as they are copied.
     let (flip, zero) = if x.signed { (0x80, x.zero + 128) } else { (0, x.zero) };
     let stride = k.next_multiple_of(4);
-    let together = (BLOCK / stride / 28).max(1) * 28;
+    let (together, grain) = blocks(g);
     let failure = par::Failure::default();
-    let grain = par::grain(together.saturating_mul(g.m).saturating_mul(k) / 64);
     par::chunks_mut(y, together * g.m, grain, |i, y| {
         failure.attempt(|| {
             let rows = y.len() / g.m;
@@ -133,6 +133,47 @@ fn patches<F: Finish>(
         });
     });
     failure.result()
+}
+
+/// Outputs whose patches are made together, and blocks of them worth handing to another thread.
+fn blocks(g: &Geometry) -> (usize, usize) {
+    let k = g.c * g.taps();
+    let together = (BLOCK / k.next_multiple_of(4) / 28).max(1) * 28;
+    (together, par::grain(together.saturating_mul(g.m).saturating_mul(k) / 64))
+}
+
+/// Rows of outputs that a strip makes, and strips worth handing to another thread.
+fn strips(g: &Geometry) -> (usize, usize) {
+    let [_, h, wide] = &g.axes;
+    let (in_row, out_row) = (wide.input * g.group, wide.output * g.group);
+    let overlap = h.extent().saturating_sub(h.stride);
+    let fit = (STRIP / in_row.max(1)).saturating_sub(overlap) / h.stride;
+    let together = fit.clamp(1, h.output);
+    (together, par::grain(together.saturating_mul(out_row).saturating_mul(g.taps()) / 16))
+}
+
+/// What [`run`] takes: a block of patches, packed again if rows are not read as they lie; or a
+/// strip of an image as floats, and its sums.
+pub fn scratch(isa: Isa, g: &Geometry, weights: &Weights) -> Scratch {
+    let [_, h, wide] = &g.axes;
+    match weights {
+        Weights::Depthwise(_) => {
+            let (together, grain) = strips(g);
+            let seen = ((together - 1) * h.stride + h.extent()).min(h.input);
+            let strip = seen * wide.input * g.group + together * wide.output * g.group;
+            Scratch::floats(strip).in_loop(h.output.div_ceil(together), grain)
+        }
+        Weights::Patches(..) => {
+            let (bytes, k, outputs) = (Bytes::of(isa), g.c * g.taps(), g.batch * g.out_len());
+            let ((together, grain), stride) = (blocks(g), k.next_multiple_of(4));
+            let rows = together.min(outputs);
+            let packed = if bytes.step() == 4 { 0 } else { 1 };
+            let packed = packed * PackedBytes::room(bytes, Side::Left, (rows, k));
+            Scratch::of::<u8>(rows * stride)
+                .and(Scratch::of::<u8>(packed))
+                .in_loop(outputs.div_ceil(together), grain)
+        }
+    }
 }
 
 /// What each output sees, output by output.
@@ -200,11 +241,8 @@ fn depthwise<F: Finish>(
     let [_, h, wide] = &g.axes;
     let c = g.group;
     let (in_row, out_row) = (wide.input * c, wide.output * c);
-    let overlap = h.extent().saturating_sub(h.stride);
-    let fit = (STRIP / in_row.max(1)).saturating_sub(overlap) / h.stride;
-    let together = fit.clamp(1, h.output);
+    let (together, grain) = strips(g);
     let failure = par::Failure::default();
-    let grain = par::grain(together.saturating_mul(out_row).saturating_mul(g.taps()) / 16);
     for (image, y) in y.chunks_mut(h.output * out_row).enumerate() {
         let codes = &x.data[image * c * g.in_len()..][..c * g.in_len()];
         par::chunks_mut(y, together * out_row, grain, |strip, y| {

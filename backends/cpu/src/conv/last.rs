@@ -12,10 +12,12 @@ use rinfer_graph::{Reason, unsupported};
 
 use super::geometry::{Geometry, tap, taps_inside};
 use super::{Among, Follow, depthwise_last, winograd, winograd_last};
+use crate::gemm::room::{self, Lies};
 use crate::gemm::{Bias, Epilogue, Gemm, Lhs, MadeRows, PackedB, Rhs, Strided};
 use crate::kernel::limit;
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::{F32s, Isa, Simd};
 
 /// Whether this file computes the convolution: images, in one group or one group per channel.
@@ -100,6 +102,24 @@ pub fn run_among(
         Weights::Winograd(w) => winograd_last::run(isa, g, (x, w), follow, (y, among), cx),
         Weights::Patches(w) => patches(isa, g, (x, w), follow, (y, among)),
     }
+}
+
+/// What [`run`] takes.
+pub fn scratch(isa: Isa, g: &Geometry, weights: &Weights) -> Scratch {
+    match weights {
+        Weights::Depthwise(_) => Scratch::none(),
+        Weights::Winograd(_) => winograd_last::scratch(isa, g),
+        Weights::Patches(_) if is_pixelwise(g) => pixels_scratch(isa, g, g.batch * g.out_len()),
+        Weights::Patches(_) => {
+            let sizes = (g.batch * g.out_len(), g.m, g.c * g.taps());
+            room::scratch(isa, sizes, Lies::Made, Lies::Packed)
+        }
+    }
+}
+
+/// What [`pixels`] takes for so many.
+pub fn pixels_scratch(isa: Isa, g: &Geometry, pixels: usize) -> Scratch {
+    room::scratch(isa, (pixels, g.m, g.c), Lies::Plain([g.c, 1]), Lies::Packed)
 }
 
 fn patches(

@@ -31,6 +31,7 @@ use rinfer_graph::{Reason, invalid};
 
 use crate::gemm::PackedA;
 use crate::math::Activation;
+use crate::scratch::Scratch;
 use crate::simd::{Isa, Simd};
 
 /// What follows a convolution, for some of its output channels.
@@ -138,6 +139,21 @@ impl Plan {
         patches::Plan::new(g)
             .map(Plan::Patches)
             .ok_or_else(|| invalid!("a convolution of {g:?} is larger than any memory"))
+    }
+
+    /// What a run takes, and the weights if they are not `ready`.
+    pub fn scratch(&self, isa: Isa, g: &Geometry, ready: bool) -> Scratch {
+        let weights = g.group * g.m * g.c * g.taps();
+        match self {
+            Plan::Depthwise(plan) => plan.scratch(g.batch * g.group * g.m),
+            Plan::Winograd(plan) if ready => plan.scratch(isa),
+            Plan::Winograd(plan) => {
+                let packed = Scratch::floats(g.group * g.m * g.c * winograd::POINTS);
+                winograd::packing(g.m, g.c).then(&plan.scratch(isa)).and(packed)
+            }
+            Plan::Patches(plan) if ready => plan.scratch(isa),
+            Plan::Patches(plan) => plan.scratch(isa).and(Scratch::floats(weights)),
+        }
     }
 
     /// `y = follow(conv(x, w))`

@@ -9,10 +9,12 @@ use rinfer_graph::backend::RunCx;
 use super::Follow;
 use super::geometry::Geometry;
 use super::source::Source;
+use crate::gemm::room::{self, Lies};
 use crate::gemm::{Bias, Epilogue, Gemm, Lhs, Made, PackedA, Rhs, Strided};
 use crate::kernel::limit;
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::{F32s, Isa};
 
 /// A convolution by matrix products, made ready.
@@ -53,9 +55,8 @@ impl Plan {
     ) -> Result<(), Reason> {
         let g = &self.g;
         let (from, to) = (g.c * g.in_len(), g.m * g.out_len());
-        let ns = to.saturating_mul(self.rows.len()) / 32;
         let failure = par::Failure::default();
-        par::chunks_mut(y, to, par::grain(ns), |i, y| {
+        par::chunks_mut(y, to, self.grain(), |i, y| {
             failure.attempt(|| {
                 cx.check()?;
                 let x = &x[i * from..][..from];
@@ -74,6 +75,26 @@ impl Plan {
         failure.result()
     }
 
+    /// What a run takes: an image laid out, and panels of patches.
+    pub fn scratch(&self, isa: Isa) -> Scratch {
+        let (g, n) = (&self.g, self.g.out_len());
+        let laid_out = if self.source.as_is { 0 } else { g.c * self.source.channel };
+        let b = if self.is_matrix() { Lies::Plain([n, 1]) } else { Lies::Made };
+        Scratch::floats(laid_out)
+            .and(room::scratch(isa, (g.m, n, self.rows.len()), Lies::Packed, b))
+            .in_loop(g.batch * g.group, self.grain())
+    }
+
+    /// Images, each by group, worth handing to another thread.
+    fn grain(&self) -> usize {
+        par::grain((self.g.m * self.g.out_len()).saturating_mul(self.rows.len()) / 32)
+    }
+
+    /// Whether an image that is laid out is the right operand: there is one tap.
+    fn is_matrix(&self) -> bool {
+        self.source.taps.len() == 1 && self.source.channel == self.g.out_len()
+    }
+
     /// One group of one image, laid out.
     fn image(
         &self,
@@ -84,10 +105,9 @@ impl Plan {
     ) -> Result<(), Reason> {
         let (n, k) = (self.g.out_len(), self.rows.len());
         let patches = Patches { plan: self, x };
-        // With one tap the image is the matrix.
-        let b = match self.source.taps.len() {
-            1 if self.source.channel == n => Rhs::Plain(Strided::rows(x, n)),
-            _ => Rhs::Made(&patches),
+        let b = match self.is_matrix() {
+            true => Rhs::Plain(Strided::rows(x, n)),
+            false => Rhs::Made(&patches),
         };
         let epilogue = Epilogue {
             bias: follow.bias.map(Bias::Col),

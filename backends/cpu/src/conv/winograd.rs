@@ -20,6 +20,7 @@ use crate::gemm::{Columns, PackedA, Strided, panel_lanes, panels_len, run_panels
 use crate::kernel::limit;
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::{F32s, Isa, MAX_LANES, MatMut, Simd};
 
 /// Outputs along each side of a tile.
@@ -63,6 +64,11 @@ pub fn pack(isa: Isa, group: usize, m: usize, c: usize, w: &[f32]) -> Result<Wei
         Ok(groups)
     })
     .map_err(limit)?
+}
+
+/// What [`pack`] takes.
+pub fn packing(m: usize, c: usize) -> Scratch {
+    Scratch::floats(POINTS * m * c)
 }
 
 /// Filters transformed at a time.
@@ -163,8 +169,7 @@ impl Plan {
         let g = &self.g;
         let (from, to) = (g.c * g.in_len(), g.m * g.out_len());
         let failure = par::Failure::default();
-        let ns = to.saturating_mul(g.c) / 8;
-        par::chunks_mut(y, to, par::grain(ns), |i, y| {
+        par::chunks_mut(y, to, self.grain(), |i, y| {
             failure.attempt(|| {
                 cx.check()?;
                 let x = &x[i * from..][..from];
@@ -180,6 +185,27 @@ impl Plan {
         failure.result()
     }
 
+    /// What a run takes: an image laid out, and V and M of some rows of tiles.
+    pub fn scratch(&self, isa: Isa) -> Scratch {
+        let (g, n) = (&self.g, self.rows * self.tiles.1);
+        let v = POINTS * odd_lines(panels_len(isa, n, g.c).unwrap_or(usize::MAX / POINTS / 2));
+        let products = POINTS * odd_lines(g.m * n.next_multiple_of(MAX_LANES));
+        let blocks = Scratch::floats(v).and(Scratch::floats(products));
+        let count = self.tiles.0.div_ceil(self.rows);
+        Scratch::floats(g.c * self.source.channel)
+            .and(blocks.in_loop(count, self.block_grain()))
+            .in_loop(g.batch * g.group, self.grain())
+    }
+
+    /// Images, each by group, and blocks of rows of tiles worth handing to another thread.
+    fn grain(&self) -> usize {
+        par::grain((self.g.m * self.g.out_len()).saturating_mul(self.g.c) / 8)
+    }
+
+    fn block_grain(&self) -> usize {
+        par::grain(POINTS * self.rows * self.tiles.1 * self.g.c * self.g.m / 16)
+    }
+
     /// One group of one laid-out image: some rows of tiles after the other, or at the same time.
     fn image(
         &self,
@@ -193,9 +219,8 @@ impl Plan {
         let count = self.tiles.0.div_ceil(self.rows);
         let width = self.rows * TILE * g.axes[2].output;
         let work = Columns { c: MatMut::new(y, g.m, out, out), width };
-        let ns = POINTS * self.rows * self.tiles.1 * g.c * g.m / 16;
         let failure = par::Failure::default();
-        par::split(work, count, par::grain(ns), |first, mut part| {
+        par::split(work, count, self.block_grain(), |first, mut part| {
             let (m, cols) = (part.c.rows(), part.c.cols());
             for (i, at) in (0..cols).step_by(width).enumerate() {
                 let rows = (first + i) * self.rows..self.tiles.0.min((first + i + 1) * self.rows);

@@ -10,10 +10,12 @@ use rinfer_graph::backend::RunCx;
 use super::geometry::Geometry;
 use super::winograd::{POINTS, TILE, a_transposed, b_transposed, filters, odd_lines, together};
 use super::{Among, Follow};
+use crate::gemm::room::{self, Lies};
 use crate::gemm::{Columns, Gemm, Lhs, PackedB, Rhs, Strided};
 use crate::kernel::limit;
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::{F32s, Isa, MatMut};
 
 /// The transformed filters: for each point a packed matrix [c, m].
@@ -41,18 +43,12 @@ pub fn run(
     (y, among): (&mut [f32], Among),
     cx: &RunCx<'_>,
 ) -> Result<(), Reason> {
-    let [_, h, w] = &g.axes;
-    let tiles = (h.output.div_ceil(TILE), w.output.div_ceil(TILE));
-    let rows = (together(g) / tiles.1).clamp(1, tiles.0);
-    // As many in each block, so that none is nearly empty.
-    let rows = tiles.0.div_ceil(tiles.0.div_ceil(rows));
+    let Blocks { tiles, rows, pixels: block, grain } = Blocks::new(g);
     let (from, pixels) = (g.c * g.in_len(), g.out_len());
-    let block = rows * TILE * w.output;
-    let ns = (block * g.m).saturating_mul(g.c) / 8;
     let failure = par::Failure::default();
     for (image, y) in y.chunks_exact_mut(pixels * among.all).enumerate() {
         let residual = follow.residual.map(|r| &r[image * pixels * g.m..][..pixels * g.m]);
-        par::chunks_mut(y, block * among.all, par::grain(ns), |i, y| {
+        par::chunks_mut(y, block * among.all, grain, |i, y| {
             failure.attempt(|| {
                 cx.check()?;
                 let rows = i * rows..tiles.0.min((i + 1) * rows);
@@ -64,6 +60,42 @@ pub fn run(
         });
     }
     failure.result()
+}
+
+/// What [`run`] takes: V and M of a block of tiles.
+pub fn scratch(isa: Isa, g: &Geometry) -> Scratch {
+    let Blocks { tiles, rows, pixels, grain } = Blocks::new(g);
+    let (c, m, n) = (g.c, g.m, rows * tiles.1);
+    let product = room::scratch(isa, (n, m, c), Lies::Plain([c, 1]), Lies::Packed);
+    Scratch::floats(POINTS * odd_lines(n * c))
+        .and(Scratch::floats(POINTS * odd_lines(n * m)))
+        .and(product.in_loop(POINTS, par::grain(m * c * n / 16)))
+        .in_loop(g.out_len().div_ceil(pixels.max(1)), grain)
+}
+
+/// How the tiles of an image are cut.
+struct Blocks {
+    /// Rows and columns of tiles.
+    tiles: (usize, usize),
+    /// Rows of tiles in a block.
+    rows: usize,
+    /// Pixels of outputs in a block.
+    pixels: usize,
+    /// Blocks worth handing to another thread.
+    grain: usize,
+}
+
+impl Blocks {
+    fn new(g: &Geometry) -> Blocks {
+        let [_, h, w] = &g.axes;
+        let tiles = (h.output.div_ceil(TILE), w.output.div_ceil(TILE));
+        let rows = (together(g) / tiles.1).clamp(1, tiles.0);
+        // As many in each block, so that none is nearly empty.
+        let rows = tiles.0.div_ceil(tiles.0.div_ceil(rows));
+        let pixels = rows * TILE * w.output;
+        let ns = (pixels * g.m).saturating_mul(g.c) / 8;
+        Blocks { tiles, rows, pixels, grain: par::grain(ns) }
+    }
 }
 
 /// Some rows of tiles of one image.

@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use rinfer_graph::scarce;
+
 use super::Made;
 use crate::par;
 use crate::pool::Buffer;
@@ -159,8 +161,8 @@ impl PackedCodes {
         // Rows padded to whole blocks, and the sum of each block.
         let blocks = self.shape.blocks();
         let wide = blocks * block;
-        let mut rows = vec![0.0; m * wide];
-        let mut sums = vec![0.0; m * blocks];
+        let mut rows = scarce::zeros(m * wide);
+        let mut sums = scarce::zeros(m * blocks);
         if k > 0 {
             for (row, a) in rows.chunks_exact_mut(wide).zip(a.chunks_exact(k)) {
                 row[..k].copy_from_slice(a);

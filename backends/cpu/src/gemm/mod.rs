@@ -11,6 +11,7 @@ mod generic;
 mod grid;
 mod made;
 mod pack;
+pub mod room;
 #[cfg(test)]
 mod tests;
 mod thin;
@@ -27,6 +28,7 @@ use crate::par;
 use crate::pool::with_scratch;
 use crate::simd::{F32s, Isa, MatMut, Simd};
 pub(crate) use pack::{PanelPlan, Panels};
+use room::Blocks;
 use std::sync::OnceLock;
 use tile::Shape;
 
@@ -180,7 +182,7 @@ impl<'a> Gemm<'a> {
         if need.is_none_or(|need| need > c.len()) || (c_step == 0 && count > 1) {
             return Err(format!("{count} products {c_step} apart do not fit {} elements", c.len()));
         }
-        let flops = self.flops().max(1);
+        let flops = flops((self.m, self.n, self.k)).max(1);
         let failed = OnceLock::new();
         par::chunks_mut(c, c_step.max(1), PIECE_FLOPS.div_ceil(flops), |i, c| {
             if i >= count {
@@ -209,10 +211,6 @@ impl<'a> Gemm<'a> {
             gemm.epilogue.residual = Some((x.get(residual..).unwrap_or_default(), stride));
         }
         gemm
-    }
-
-    fn flops(&self) -> usize {
-        self.m.saturating_mul(self.n).saturating_mul(self.k).saturating_mul(2)
     }
 
     /// Packs what is not packed.
@@ -272,13 +270,7 @@ impl<'a> Gemm<'a> {
                 Lhs::Packed(_) => Err("the left operand is packed already".into()),
             }
         };
-        // Blocks that stay where they were packed, each thread its own, if there are enough.
-        let own = chunk(BLOCK_A, self.k.min(STEPS), shape.rows);
-        let apart = self.m.div_ceil(own) >= 4 * par::threads() || par::threads() == 1;
-        let rows = if apart { own } else { chunk(CHUNK, self.k, shape.rows) };
-        let work = 2usize.saturating_mul(rows).saturating_mul(self.n).saturating_mul(self.k);
-        let count = self.m.div_ceil(rows);
-        let grain = if apart { PIECE_FLOPS.div_ceil(work.max(1)) } else { count };
+        let Blocks { size: rows, count, grain } = Blocks::of_left(shape, (self.m, self.n, self.k));
         let failed = OnceLock::new();
         par::split(Rows { c, height: rows }, count, grain, |first, mut part| {
             let (all, cols) = (part.c.rows(), part.c.cols());
@@ -303,9 +295,8 @@ impl<'a> Gemm<'a> {
         c: MatMut<'_, f32>,
     ) -> Result<(), String> {
         let shape = Shape::of(isa);
-        let own = chunk(OWN, self.k, shape.cols);
-        let apart = self.n.div_ceil(own) >= 2 * par::threads();
-        let width = if apart { own } else { chunk(CHUNK, self.k, shape.cols) };
+        let sizes = (c.rows(), self.n, self.k);
+        let Blocks { size: width, count, grain } = Blocks::of_right(shape, sizes);
         let one = |first: usize, c: MatMut<'_, f32>| {
             let plan = PanelPlan::new::<Right>(shape, self.k, c.cols());
             with_scratch(plan.len()?, |packed| {
@@ -314,9 +305,6 @@ impl<'a> Gemm<'a> {
             })
         };
         let failed = OnceLock::new();
-        let count = self.n.div_ceil(width);
-        let work = 2usize.saturating_mul(width).saturating_mul(c.rows()).saturating_mul(self.k);
-        let grain = if apart { PIECE_FLOPS.div_ceil(work.max(1)) } else { count };
         par::split(Columns { c, width }, count, grain, |first, mut part| {
             let cols = part.c.cols();
             for at in (0..cols).step_by(width) {
@@ -329,6 +317,11 @@ impl<'a> Gemm<'a> {
         });
         failed.into_inner().map_or(Ok(()), Err)
     }
+}
+
+/// Operations of a product.
+fn flops((m, n, k): (usize, usize, usize)) -> usize {
+    m.saturating_mul(n).saturating_mul(k).saturating_mul(2)
 }
 
 /// Lanes, in whole panels of `width`, that hold about `elements` when they are `k` long.

@@ -5,13 +5,14 @@
 use std::borrow::Cow;
 
 use rinfer_graph::ops::{Attention, AttentionSizes, mask_strides};
-use rinfer_graph::{Bool, DType, Reason, Tensor, invalid, unsupported};
+use rinfer_graph::{Bool, DType, Reason, Tensor, invalid, scarce, unsupported};
 
 use super::attention_plain;
 use crate::attention::{Job, Mask, MaskData, Steps, Vectors};
 use crate::convert;
 use crate::kernel::{Args, Cx, Kernel, limit};
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// Which of q, k, v and y are laid out [batch, position, head, element] in memory, although their
@@ -56,7 +57,8 @@ pub(crate) fn compile_turned(
             attention_plain::run(&settled, args)
         }));
     }
-    Ok(Kernel::new(move |args| settled.run(args)))
+    let scratch = settled.scratch(cx);
+    Ok(Kernel::new(move |args| settled.run(args)).takes(scratch))
 }
 
 impl Settled {
@@ -93,6 +95,33 @@ impl Settled {
             done?;
         }
         Ok(())
+    }
+
+    /// What [`Settled::run`] takes: what the kernel does; keys and values joined to the past, if no
+    /// output is; and everything that is not in f32, widened.
+    fn scratch(&self, cx: &Cx<'_>) -> Scratch {
+        let s = &self.sizes;
+        let wide = |dtype: Result<DType, Reason>, len: usize| match dtype {
+            Ok(DType::F32 | DType::Bool) | Err(_) => Scratch::none(),
+            Ok(_) => Scratch::floats(len),
+        };
+        let input = |i: usize, len: Option<usize>| {
+            let fact = cx.opt(i);
+            let len = len.or_else(|| fact?.len()).unwrap_or(0);
+            fact.map_or(Scratch::none(), |fact| wide(fact.dtype(), len))
+        };
+        let joined = |i: usize, size: usize| {
+            let len = s.batch * s.kv_heads * s.keys() * size;
+            let bytes = cx.opt(i).and_then(|f| f.dtype().ok()?.bytes_for(len)).unwrap_or(0);
+            let made = if cx.opt(4).is_some() && !cx.wants(i) { bytes } else { 0 };
+            Scratch::of::<u8>(made).and(input(i, Some(len)))
+        };
+        let y = cx.outputs.first();
+        let y = y.map_or(Scratch::none(), |y| wide(y.dtype(), y.len().unwrap_or(0)));
+        let job = self.job([&[]; 3], [false; 3], MaskData::None);
+        [joined(1, s.head), joined(2, s.v_head), input(0, None), input(3, None), input(8, None), y]
+            .into_iter()
+            .fold(job.scratch(self.isa), Scratch::and)
     }
 
     fn run(&self, args: &mut Args<'_>) -> Result<(), Reason> {
@@ -202,7 +231,7 @@ impl Settled {
             DType::F32 => Ok(Cow::Borrowed(x.as_slice())),
             DType::F64 => Ok(x.as_slice::<f64>().iter().map(|&x| x as f32).collect()),
             _ => {
-                let mut wide = vec![0.0; x.len()];
+                let mut wide = scarce::zeros(x.len());
                 convert::read(self.isa, x, 0, &mut wide)?;
                 Ok(Cow::Owned(wide))
             }

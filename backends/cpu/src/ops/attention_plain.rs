@@ -1,7 +1,7 @@
 //! Attention by its definition, in f64, with the scores if they are asked for.
 
 use rinfer_graph::ops::Scores;
-use rinfer_graph::{DType, Reason, Tensor, unsupported};
+use rinfer_graph::{DType, Reason, Tensor, scarce, unsupported};
 
 use super::attention::{Settled, elements};
 use crate::attention::Steps;
@@ -43,8 +43,8 @@ pub(super) fn run(settled: &Settled, args: &mut Args<'_>) -> Result<(), Reason> 
         sinks: read(8)?,
     };
     let s = &settled.sizes;
-    let mut y = vec![0.0; args.outputs[0].len()];
-    let mut shown = vec![0.0; args.outputs.get(3).map_or(0, Tensor::len)];
+    let mut y = scarce::zeros(args.outputs[0].len());
+    let mut shown = scarce::zeros(args.outputs.get(3).map_or(0, Tensor::len));
     let steps = Steps::new(s.side_by_side, s.q_heads, s.queries, s.v_head);
     let mut scores = vec![0.0; s.keys()];
     for n in 0..s.batch * s.q_heads * s.queries {

@@ -37,7 +37,7 @@ pub(super) fn compile(op: &BatchNormalization, cx: &Cx<'_>) -> Result<Kernel, Re
         DType::F64 => Kernel::new(move |args| run_f64(&op, planes, args)),
         dtype => return Err(unsupported!("BatchNormalization of {dtype} is not supported")),
     };
-    Ok(kernel.in_place(&[0]))
+    Ok(kernel.in_place(&[0]).takes(lanes::scratch(cx)))
 }
 
 /// A channel's map: y = (x - mean) · factor + bias.

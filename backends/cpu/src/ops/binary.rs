@@ -12,6 +12,7 @@ use crate::elementwise::{Broadcast, each, float, half as halves, staged, zip};
 use crate::kernel::{Cx, Kernel, limit};
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// Runs with fewer elements are short.
@@ -56,9 +57,8 @@ pub(super) fn compile(op: &Binary, cx: &Cx<'_>) -> Result<Kernel, Reason> {
 /// A function of which operand `row` is the same for every `len` elements: several copies of it
 /// side by side meet as many rows of the other operand in one call.
 fn repeating(isa: Isa, f: BinaryFn, len: usize, row: usize) -> Kernel {
-    let ps = cost(f);
+    let (ps, tile) = (cost(f), TILE / len * len);
     Kernel::new(move |args| {
-        let tile = TILE / len * len;
         let cx = args.cx;
         let whole = args.opt(1 - row).map(|x| x.as_slice::<f32>());
         let one = args.input(row)?.as_slice::<f32>();
@@ -78,6 +78,7 @@ fn repeating(isa: Isa, f: BinaryFn, len: usize, row: usize) -> Kernel {
         .map_err(limit)?;
         cx.check()
     })
+    .takes(Scratch::floats(tile))
 }
 
 /// What one element of f32 costs, in picoseconds.

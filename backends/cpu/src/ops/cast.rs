@@ -8,7 +8,7 @@ use rinfer_graph::float8::{
 };
 use rinfer_graph::ops::Cast;
 use rinfer_graph::{
-    Bool, DType, Element, Reason, Strings, Tensor, Value, invalid, unsupported, with_dtype,
+    Bool, DType, Element, Reason, Strings, Tensor, Value, invalid, scarce, unsupported, with_dtype,
 };
 
 use crate::convert::Float;
@@ -263,14 +263,14 @@ pub(super) fn to_ints(x: &Tensor) -> Result<Vec<i64>, Reason> {
     if !x.dtype().is_int() {
         return Err(invalid!("{} where integers are expected", x.dtype()));
     }
-    let mut y = vec![0; x.len()];
+    let mut y = scarce::zeros(x.len());
     read_ints(x, 0, &mut y);
     Ok(y)
 }
 
 /// A tensor's numbers; `Err` if it holds complex ones.
 pub(super) fn to_doubles(x: &Tensor) -> Result<Vec<f64>, Reason> {
-    let mut y = vec![0.0; x.len()];
+    let mut y = scarce::zeros(x.len());
     if x.dtype().is_float() {
         read_floats(x, 0, &mut y);
     } else if x.dtype() == DType::U64 {
@@ -305,7 +305,7 @@ fn print(x: &Tensor) -> Result<Vec<String>, Reason> {
         DType::U64 => x.as_slice::<u64>().iter().map(u64::to_string).collect(),
         dtype if dtype.is_float() => show(&to_doubles(x)?, |x| x),
         _ => {
-            let mut ints = vec![0; x.len()];
+            let mut ints = scarce::zeros(x.len());
             read_ints(x, 0, &mut ints);
             ints.iter().map(i64::to_string).collect()
         }

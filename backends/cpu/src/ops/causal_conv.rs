@@ -3,18 +3,22 @@
 use rinfer_graph::Reason;
 use rinfer_graph::ops::CausalConv;
 
-use super::staged::{needed, single};
+use super::staged::{self, needed, single};
 use crate::kernel::{Cx, Kernel, limit};
 use crate::math::Activation;
 use crate::math::activation::activate;
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 
 pub(super) fn compile(op: &CausalConv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let (x, w) = (cx.sizes(0)?, cx.sizes(1)?);
     let (channels, time, k) = (x[1], x[2], w[2]);
     let activation = op.activation.map_or(Activation::None, Activation::from);
     let isa = cx.isa;
+    let grain = par::grain(time * k / 4);
+    let row = Scratch::floats(k - 1 + time).in_loop(x[0] * channels, grain);
+    let scratch = staged::scratch(cx).and(row);
     Ok(Kernel::new(move |args| {
         single(isa, args, |inputs, outputs| {
             let (x, w) = (needed(inputs, 0)?, needed(inputs, 1)?);
@@ -45,7 +49,6 @@ pub(super) fn compile(op: &CausalConv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
             };
             let failure = par::Failure::default();
             let rows = x.len().checked_div(time).unwrap_or(0);
-            let grain = par::grain(time * k / 4);
             match present.first_mut().filter(|p| !p.is_empty()) {
                 Some(present) if time > 0 => {
                     let work = ((&mut *y[0], time), (&mut **present, state));
@@ -66,7 +69,8 @@ pub(super) fn compile(op: &CausalConv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
             }
             failure.result()
         })
-    }))
+    })
+    .takes(scratch))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use rinfer_graph::ops::{Conv, Window};
 use rinfer_graph::shape::Sizes;
 use rinfer_graph::{DType, Dim, Fact, Reason, Tensor, unsupported};
 
-use super::staged::{needed, single};
+use super::staged::{self, needed, single};
 use crate::conv::chain::{self, Chain, ChainAdded, Layer};
 use crate::conv::{
     Among, Follow, Geometry, Operands, Plan, Weights, first, last, reference, winograd,
@@ -78,16 +78,19 @@ fn layer(op: &Conv, g: Geometry, weights: chain::Weights) -> Layer {
 
 /// The kernel of a layer: image, weights, bias, residual.
 pub(crate) fn compile_layer(isa: Isa, layer: Layer) -> Kernel {
+    let scratch = layer.scratch(isa);
     Kernel::new(move |args| {
         let added = (args.opt(2).map(Tensor::as_slice), args.opt(3).map(Tensor::as_slice));
         let (x, cx) = (args.input(0)?.as_slice(), args.cx);
         layer.run(isa, x, added, args.outputs[0].as_mut_slice(), cx)
     })
+    .takes(scratch)
 }
 
 /// As [`compile_layer`], into some channels of an output whose others input 4 holds, if it is there:
 /// it is overwritten where that can be.
 pub(crate) fn compile_layer_among(isa: Isa, layer: Layer, among: Among) -> Kernel {
+    let scratch = layer.scratch(isa);
     let kernel = Kernel::new(move |args| {
         let added = (args.opt(2).map(Tensor::as_slice), args.opt(3).map(Tensor::as_slice));
         let (x, others) = (args.input(0)?.as_slice(), args.opt(4).map(Tensor::as_slice));
@@ -97,16 +100,18 @@ pub(crate) fn compile_layer_among(isa: Isa, layer: Layer, among: Among) -> Kerne
         }
         layer.run_among(isa, x, added, (y, among), args.cx)
     });
-    kernel.in_place(&[4])
+    kernel.in_place(&[4]).takes(scratch)
 }
 
 /// The kernel of layers that follow one another: image, the bias of each, residual.
 pub(crate) fn compile_chain(isa: Isa, chain: Chain) -> Kernel {
+    let scratch = chain.scratch(isa);
     Kernel::new(move |args| {
         let slice = |i: usize| args.opt(i).map(Tensor::as_slice);
         let added = ChainAdded { biases: [slice(1), slice(2), slice(3)], residual: slice(4) };
         chain.run(isa, args.input(0)?.as_slice(), &added, args.outputs[0].as_mut_slice())
     })
+    .takes(scratch)
 }
 
 fn image_of(op: &Conv, cx: &Cx<'_>, channels: usize) -> Result<Geometry, Reason> {
@@ -158,6 +163,7 @@ pub(super) fn compile(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     match cx.dtype(0)? {
         DType::F32 => {
             let (plan, ready) = (Plan::new(&g)?, ready(&g, cx)?);
+            let scratch = plan.scratch(isa, &g, ready.is_some());
             Ok(Kernel::new(move |args| {
                 let operands = Operands {
                     x: args.input(0)?.as_slice(),
@@ -171,17 +177,19 @@ pub(super) fn compile(op: &Conv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
                 };
                 let cx = args.cx;
                 plan.run(isa, &g, &operands, &follow, args.outputs[0].as_mut_slice(), cx)
-            }))
+            })
+            .takes(scratch))
         }
         DType::F64 => Ok(Kernel::new(move |args| double(&g, activation, args))),
-        DType::F16 | DType::BF16 => half(isa, g, activation),
+        DType::F16 | DType::BF16 => half(cx, g, activation),
         other => Err(unsupported!("Conv of {other} is not supported")),
     }
 }
 
 /// Half precision: everything widened, and the result rounded once.
-fn half(isa: Isa, g: Geometry, activation: Activation) -> Result<Kernel, Reason> {
-    let plan = Plan::new(&g)?;
+fn half(cx: &Cx<'_>, g: Geometry, activation: Activation) -> Result<Kernel, Reason> {
+    let (isa, plan) = (cx.isa, Plan::new(&g)?);
+    let scratch = staged::scratch(cx).and(plan.scratch(isa, &g, false));
     Ok(Kernel::new(move |args| {
         let cx = args.cx;
         single(isa, args, |inputs, outputs| {
@@ -191,7 +199,8 @@ fn half(isa: Isa, g: Geometry, activation: Activation) -> Result<Kernel, Reason>
             let operands = Operands { x, w, ready: None };
             plan.run(isa, &g, &operands, &follow, outputs[0], cx)
         })
-    }))
+    })
+    .takes(scratch))
 }
 
 fn double(g: &Geometry, activation: Activation, args: &mut Args<'_>) -> Result<(), Reason> {

@@ -119,6 +119,7 @@ pub(crate) fn compile_last(op: &QLinearConv, cx: &Cx<'_>) -> Result<Kernel, Reas
     };
     let weights = ready.ok_or_else(|| unsupported!("channels side by side for {g:?}"))?;
     let isa = cx.isa;
+    let scratch = last::scratch(isa, &g, &weights);
     Ok(Kernel::new(move |args| {
         let x = args.input(0)?;
         let x_zero = zeros(args.opt(2), 1, "x_zero_point")?[0];
@@ -130,17 +131,20 @@ pub(crate) fn compile_last(op: &QLinearConv, cx: &Cx<'_>) -> Result<Kernel, Reas
         let finish = Codes { scale, zero, ends };
         let (cx, y) = (args.cx, args.outputs[0].as_mut_bytes());
         last::run(isa, &g, (x, &*weights), bias, &finish, y, cx)
-    }))
+    })
+    .takes(scratch))
 }
 
 pub(super) fn compile(op: &ConvInteger, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let g = geometry(&op.window, op.group, cx, 1)?;
     let product = Product::new(&g, cx, [0, 2, 1, 3])?;
+    let scratch = product.plan.scratch();
     Ok(Kernel::new(move |args| {
         let (x, w) = (product.image(args)?, product.weights(args)?);
         let cx = args.cx;
         product.plan.run((x, &*w), None, |_| Sums, args.outputs[0].as_mut_slice(), cx)
-    }))
+    })
+    .takes(scratch))
 }
 
 pub(super) fn compile_qlinear(op: &QLinearConv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
@@ -148,6 +152,7 @@ pub(super) fn compile_qlinear(op: &QLinearConv, cx: &Cx<'_>) -> Result<Kernel, R
     let product = Product::new(&g, cx, [0, 2, 3, 5])?;
     let y_dtype = cx.outputs[0].dtype()?;
     let ends = ends(y_dtype).ok_or_else(|| unsupported!("QLinearConv to {y_dtype}"))?;
+    let scratch = product.plan.scratch();
     Ok(Kernel::new(move |args| {
         let (x, w) = (product.image(args)?, product.weights(args)?);
         let scales = scales(args, product.channels)?;
@@ -163,7 +168,8 @@ pub(super) fn compile_qlinear(op: &QLinearConv, cx: &Cx<'_>) -> Result<Kernel, R
         with_output(args, |args, y| {
             product.plan.run((x, &*w), bias, finish, y.as_mut_bytes(), args.cx)
         })
-    }))
+    })
+    .takes(scratch))
 }
 
 #[cfg(test)]

@@ -8,15 +8,17 @@ use std::sync::Arc;
 use rinfer_graph::ops::{ConvTranspose, Span};
 use rinfer_graph::{DType, Reason};
 
-use super::staged::{needed, single, typed};
+use super::staged::{self, needed, single, typed};
 use crate::conv::geometry::{Geometry, tap};
 use crate::conv::reference;
+use crate::gemm::room::{self, Lies};
 use crate::gemm::{Gemm, Lhs, PackedA, Rhs, Strided};
 use crate::kernel::{Cx, Kernel, limit};
 use crate::math::Activation;
 use crate::math::activation::activate;
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// The convolution whose transpose this is: it takes y, its input, to x, its output.
@@ -53,6 +55,7 @@ pub(super) fn compile(op: &ConvTranspose, cx: &Cx<'_>) -> Result<Kernel, Reason>
         DType::F32 => cx.packed(1, 2, |w| pack(isa, &g, w.as_slice()))?,
         _ => None,
     };
+    let scratch = staged::scratch(cx).and(scratch(isa, &g, packed.is_some()));
     Ok(Kernel::new(move |args| {
         let run = args.cx;
         single(isa, args, |inputs, outputs| {
@@ -66,7 +69,26 @@ pub(super) fn compile(op: &ConvTranspose, cx: &Cx<'_>) -> Result<Kernel, Reason>
             let job = Job { isa, g: &g, bias, activation };
             job.run(x, &weights, outputs[0])
         })
-    }))
+    })
+    .takes(scratch))
+}
+
+/// What a run takes: what each tap gives to the outputs under it, and the weights if they are not
+/// packed.
+fn scratch(isa: Isa, g: &Geometry, packed: bool) -> Scratch {
+    let (rows, pixels) = (g.c * g.taps(), g.out_len());
+    let sizes = (rows, pixels, g.m);
+    let product = room::scratch(isa, sizes, Lies::Packed, Lies::Plain([pixels, 1]));
+    let weights = if packed { 0 } else { g.group * rows * g.m };
+    Scratch::floats(rows * pixels)
+        .and(product)
+        .in_loop(g.batch * g.group, grain(g))
+        .and(Scratch::floats(weights))
+}
+
+/// Images, each by group, worth handing to another thread.
+fn grain(g: &Geometry) -> usize {
+    par::grain((g.c * g.taps() * g.out_len()).saturating_mul(g.m) / 32)
 }
 
 /// For each group the weights as [c · taps, m]: rows are what one input channel adds to.
@@ -96,8 +118,7 @@ impl Job<'_> {
             return Ok(());
         }
         let failure = par::Failure::default();
-        let ns = (g.c * taps * pixels).saturating_mul(g.m) / 32;
-        par::chunks_mut(y, to, par::grain(ns), |i, y| {
+        par::chunks_mut(y, to, grain(g), |i, y| {
             failure.attempt(|| {
                 let x = &x[i * from..][..from];
                 with_scratch(g.c * taps * pixels, |sums| {

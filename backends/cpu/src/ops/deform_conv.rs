@@ -4,25 +4,30 @@ use rinfer_graph::ops::{DeformConv, Span};
 use rinfer_graph::{DType, Reason, unsupported};
 
 use super::conv::geometry;
-use super::staged::{Inputs, Outputs, Real, needed, single, typed};
+use super::staged::{self, Inputs, Outputs, Real, needed, single, typed};
 use crate::conv::Geometry;
 use crate::gemm::{Number, Write, gemm_generic};
 use crate::kernel::{Cx, Kernel, limit};
 use crate::par;
 use crate::pool::with_scratch_of;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 pub(super) fn compile(op: &DeformConv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let job =
         Job { isa: cx.isa, g: geometry(&op.window, op.group, cx, 1)?, groups: op.offset_group };
+    let g = &job.g;
+    let patches = g.group * g.c * g.taps() * g.out_len();
     match cx.dtype(0)? {
         DType::F64 => Ok(Kernel::new(move |args| {
             typed::<f64>(args, |inputs, outputs| job.run(inputs, outputs))
-        })),
+        })
+        .takes(Scratch::of::<f64>(patches))),
         DType::F32 | DType::F16 | DType::BF16 => Ok(Kernel::new(move |args| {
             let isa = job.isa;
             single(isa, args, |inputs, outputs| job.run(inputs, outputs))
-        })),
+        })
+        .takes(staged::scratch(cx).and(Scratch::floats(patches)))),
         other => Err(unsupported!("DeformConv of {other} is not supported")),
     }
 }

@@ -4,11 +4,13 @@
 use std::borrow::Cow;
 
 use rinfer_graph::ops::{Einsum, EinsumLabels};
-use rinfer_graph::{DType, Element, Reason, Tensor, unsupported};
+use rinfer_graph::{DType, Element, Reason, Tensor, scarce, unsupported};
 
 use crate::convert;
+use crate::gemm::room::{self, Lies};
 use crate::gemm::{Gemm, Lhs, Number, Rhs, Strided, Write, gemm_generic};
 use crate::kernel::{Args, Cx, Kernel, limit};
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 pub(super) fn compile(op: &Einsum, cx: &Cx<'_>) -> Result<Kernel, Reason> {
@@ -28,14 +30,18 @@ pub(super) fn compile(op: &Einsum, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let sum = Sum { isa: cx.isa, labels, sizes, shapes };
     let dtype = cx.dtype(0)?;
     if matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
-        return Ok(Kernel::new(move |args| sum.run_f32(args)));
+        let wide = if dtype == DType::F32 { 0 } else { sum.largest() };
+        let scratch = sum.scratch::<f32>().and(Scratch::floats(2 * wide));
+        return Ok(Kernel::new(move |args| sum.run_f32(args)).takes(scratch));
     }
     rinfer_graph::with_dtype!(dtype, [f64, i8, i16, i32, i64, u8, u16, u32, u64], T => {
+        let scratch = sum.scratch::<T>();
         Ok(Kernel::new(move |args| {
             let made = sum.run::<T>(args, |x| Ok(Cow::Borrowed(x.as_slice())), generic::<T>)?;
             args.outputs[0].as_mut_slice::<T>().copy_from_slice(&made);
             Ok(())
-        }))
+        })
+        .takes(scratch))
     }, else Err(unsupported!("Einsum of {dtype} is not supported")))
 }
 
@@ -59,7 +65,7 @@ type Products<T> = fn(Isa, [usize; 4], &[T], &[T], &mut [T]) -> Result<(), Reaso
 impl Sum {
     fn run_f32(&self, args: &mut Args<'_>) -> Result<(), Reason> {
         let read = |x: &'_ Tensor| {
-            let mut wide = vec![0.0; x.len()];
+            let mut wide = scarce::zeros(x.len());
             convert::read(self.isa, x, 0, &mut wide)?;
             Ok(Cow::Owned(wide))
         };

@@ -8,10 +8,12 @@ use rinfer_graph::ops::{ExpertMatMul, position};
 use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported};
 
 use super::matmul_n_bits::{Parts, Weights};
+use crate::gemm::room;
 use crate::gemm::{Layout, PackedB};
 use crate::kernel::{Args, Cx, Kernel, limit};
 use crate::pool::with_scratch;
 use crate::quant::read_f32;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// The sizes of the weights: how many experts, and each expert's rows and columns.
@@ -92,6 +94,15 @@ pub(super) fn prepack(op: &ExpertMatMul, cx: &Cx<'_>) -> Result<(), Reason> {
 pub(super) fn compile(op: &ExpertMatMul, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let (isa, sizes, ready) = (cx.isa, sizes(op, &cx.sizes(1)?)?, packed(op, cx)?);
     let op = op.clone();
+    let rows = cx.sizes(0)?.iter().rev().skip(1).product::<usize>();
+    let Sizes { n, k, .. } = sizes;
+    // All rows may have the same expert; the memory that few of them take is not more.
+    let product = Weights::scratch(isa, (rows, n, k), op.codes.is_some());
+    let mut scratch = Scratch::floats(rows * (k + n)).and(product);
+    if ready.is_none() {
+        let others = n.saturating_mul(k).saturating_mul(sizes.experts.saturating_sub(1));
+        scratch = scratch.and(room::packing(isa, k, n)).and(Scratch::floats(others));
+    }
     Ok(Kernel::new(move |args| {
         let experts = match &ready {
             Some(experts) => experts.clone(),
@@ -101,7 +112,8 @@ pub(super) fn compile(op: &ExpertMatMul, cx: &Cx<'_>) -> Result<Kernel, Reason> 
             }
         };
         multiply(isa, sizes, &experts, args)
-    }))
+    })
+    .takes(scratch))
 }
 
 fn multiply(

@@ -7,9 +7,10 @@ use rinfer_graph::shape::{Sizes, strides};
 use rinfer_graph::{DType, Reason, Tensor, unsupported};
 use smallvec::SmallVec;
 
-use super::staged::{Inputs, Outputs, Real, needed, single, typed};
+use super::staged::{self, Inputs, Outputs, Real, needed, single, typed};
 use crate::kernel::{Cx, Kernel};
 use crate::par;
+use crate::scratch::Scratch;
 
 /// Places whose pixels are found before any channel is sampled there.
 const BLOCK: usize = 1024;
@@ -17,6 +18,10 @@ const BLOCK: usize = 1024;
 pub(super) fn compile(op: &GridSample, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let (op, sizes, places, isa) = (op.clone(), cx.sizes(0)?, cx.sizes(1)?, cx.isa);
     let dtype = cx.dtype(0)?;
+    // The places are copied.
+    let bytes = if dtype == DType::F64 { 8 } else { 4 };
+    let copy = Scratch::of::<u8>(places.iter().product::<usize>() * bytes);
+    let scratch = staged::scratch(cx).and(copy);
     Ok(Kernel::new(move |args| {
         let grid = args.input(1)?;
         if dtype == DType::F64 {
@@ -29,7 +34,8 @@ pub(super) fn compile(op: &GridSample, cx: &Cx<'_>) -> Result<Kernel, Reason> {
             sample(&op, (&sizes, &places), needed(inputs, 0)?, &reals(grid)?, outputs[0]);
             Ok(())
         })
-    }))
+    })
+    .takes(scratch))
 }
 
 fn reals<R: Real>(t: &Tensor) -> Result<Vec<R>, Reason> {
@@ -181,13 +187,14 @@ fn cubic<R: Real>(f: R) -> SmallVec<[R; 4]> {
 
 pub(super) fn compile_affine(op: &AffineGrid, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let (op, sizes, isa) = (op.clone(), cx.out_sizes(0)?, cx.isa);
-    let dtype = cx.dtype(0)?;
+    let (dtype, scratch) = (cx.dtype(0)?, staged::scratch(cx));
     Ok(Kernel::new(move |args| {
         if dtype == DType::F64 {
             return typed::<f64>(args, |inputs, outputs| affine(&op, &sizes, inputs, outputs));
         }
         single(isa, args, |inputs, outputs| affine(&op, &sizes, inputs, outputs))
-    }))
+    })
+    .takes(scratch))
 }
 
 fn affine<R: Real>(

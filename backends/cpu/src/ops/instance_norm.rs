@@ -57,7 +57,7 @@ pub(super) fn compile(op: &GroupNormalization, cx: &Cx<'_>) -> Result<Kernel, Re
         DType::F64 => Kernel::new(move |args| run_f64(groups, args)),
         dtype => return Err(unsupported!("group normalization of {dtype} is not supported")),
     };
-    Ok(kernel.in_place(&[0]))
+    Ok(kernel.in_place(&[0]).takes(lanes::scratch(cx)))
 }
 
 fn run(isa: Isa, groups: Groups, args: &mut Args<'_>) -> Result<(), Reason> {

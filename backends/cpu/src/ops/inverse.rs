@@ -1,6 +1,6 @@
 //! Inverse: Gauss-Jordan elimination with row pivots in f64.
 
-use rinfer_graph::{Reason, invalid};
+use rinfer_graph::{Reason, invalid, scarce};
 
 use super::layer_norm::{element, put};
 use crate::kernel::{Args, Cx, Kernel};
@@ -25,7 +25,7 @@ fn run(n: usize, args: &mut Args<'_>) -> Result<(), Reason> {
 
 /// The inverse of an `n` × `n` matrix, which is overwritten.
 fn inverse(x: &mut [f64], n: usize) -> Result<Vec<f64>, Reason> {
-    let mut y = vec![0.0; n * n];
+    let mut y = scarce::zeros(n * n);
     (0..n).for_each(|i| y[i * n + i] = 1.0);
     for col in 0..n {
         let larger = |&a: &usize, &b: &usize| x[a * n + col].abs().total_cmp(&x[b * n + col].abs());

@@ -3,7 +3,7 @@
 //!
 //! The pixels are made in `jpeg_pixels.rs`, exactly as libjpeg-turbo makes them by default, which
 //! is what ONNX's ImageDecoder asks for.
-use rinfer_graph::{Reason, invalid, unsupported};
+use rinfer_graph::{Reason, invalid, scarce, unsupported};
 
 use super::jpeg_pixels;
 
@@ -309,7 +309,7 @@ impl Decoder {
                 table: usize::from(p[2] & 3),
                 blocks,
                 samples: [(width * ch).div_ceil(h), (height * cv).div_ceil(v)],
-                coefficients: vec![0; blocks[0] * blocks[1] * 64],
+                coefficients: scarce::zeros(blocks[0] * blocks[1] * 64),
                 quant: [1; 64],
                 dc: 0,
             });

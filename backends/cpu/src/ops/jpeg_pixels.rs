@@ -1,6 +1,6 @@
 //! JPEG coefficients to pixels, bit for bit as libjpeg-turbo does by default: the accurate integer
 //! DCT, "fancy" chroma upsampling, and YCbCr to RGB in 16-bit fixed point.
-use rinfer_graph::Reason;
+use rinfer_graph::{Reason, scarce};
 
 use super::jpeg::{Component, Frame, Pixels};
 
@@ -10,7 +10,7 @@ pub(super) fn pixels(frame: &Frame) -> Result<Pixels, Reason> {
     let grey = frame.components.len() == 1;
     let planes: Vec<Vec<u8>> = frame.components.iter().map(|c| plane(frame, c, grey)).collect();
     let channels = planes.len();
-    let mut data = vec![0; width * height * channels];
+    let mut data = scarce::zeros(width * height * channels);
     match &planes[..] {
         [grey] => data.copy_from_slice(grey),
         planes => {
@@ -42,7 +42,7 @@ fn to_rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
 /// One component at the size of the image.
 fn plane(frame: &Frame, c: &Component, alone: bool) -> Vec<u8> {
     let stride = c.blocks[0] * 8;
-    let mut samples = vec![0u8; stride * c.blocks[1] * 8];
+    let mut samples = scarce::zeros::<u8>(stride * c.blocks[1] * 8);
     for (i, block) in c.coefficients.chunks_exact(64).enumerate() {
         let at = i / c.blocks[0] * 8 * stride + i % c.blocks[0] * 8;
         inverse_dct(block, &c.quant, &mut samples[at..], stride);
@@ -50,7 +50,7 @@ fn plane(frame: &Frame, c: &Component, alone: bool) -> Vec<u8> {
     let (fh, fv) = if alone { (1, 1) } else { (frame.h / c.h, frame.v / c.v) };
     let exact = alone || (frame.h % c.h == 0 && frame.v % c.v == 0);
     let source = Source { samples: &samples, stride, size: c.samples };
-    let mut out = vec![0; frame.width * frame.height];
+    let mut out = scarce::zeros(frame.width * frame.height);
     let mut wide = Vec::new();
     for (y, out) in out.chunks_exact_mut(frame.width.max(1)).enumerate() {
         match (exact, fh, fv) {

@@ -4,7 +4,8 @@ use half::{bf16, f16};
 use rinfer_graph::{DType, Kind, Reason, Tensor, unsupported};
 
 use crate::convert::Float;
-use crate::kernel::Args;
+use crate::kernel::{Args, Cx};
+use crate::scratch::Scratch;
 use crate::simd::{F32s, Isa, Simd};
 use crate::{par, pool};
 
@@ -60,6 +61,14 @@ pub(super) fn in_f32(
         DType::F16 => staged::<f16>(isa, x, y, |wide| f(&[], wide, rest)),
         DType::BF16 => staged::<bf16>(isa, x, y, |wide| f(&[], wide, rest)),
         dtype => Err(unsupported!("{dtype} is not computed in f32")),
+    }
+}
+
+/// What [`in_f32`] takes.
+pub(super) fn scratch(cx: &Cx<'_>) -> Scratch {
+    match cx.outputs.first().map(|fact| (fact.dtype(), fact.len())) {
+        Some((Ok(DType::F16 | DType::BF16), Some(len))) => Scratch::floats(len),
+        _ => Scratch::none(),
     }
 }
 

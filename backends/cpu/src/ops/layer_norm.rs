@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 use rinfer_graph::ops::{LayerNormalization, RmsNormalization};
 use rinfer_graph::shape::{Sizes, strides};
-use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported};
+use rinfer_graph::{DType, Reason, Tensor, invalid, scarce, unsupported};
 
 use super::fold;
 use super::lanes::{self, load_at};
@@ -33,22 +33,22 @@ struct Norm {
 pub(super) fn compile(op: &LayerNormalization, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let axis = op.axis.resolve(cx.sizes(0)?.len())?;
     let norm = Norm::new(cx, axis, op.epsilon, Centre::Mean)?;
-    kernel(cx.dtype(0)?, norm)
+    kernel(cx, norm)
 }
 
 pub(super) fn compile_rms(op: &RmsNormalization, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let axis = op.axis.resolve(cx.sizes(0)?.len())?;
     let norm = Norm::new(cx, axis, op.epsilon, Centre::Zero)?;
-    kernel(cx.dtype(0)?, norm)
+    kernel(cx, norm)
 }
 
-fn kernel(dtype: DType, norm: Norm) -> Result<Kernel, Reason> {
-    let kernel = match dtype {
+fn kernel(cx: &Cx<'_>, norm: Norm) -> Result<Kernel, Reason> {
+    let kernel = match cx.dtype(0)? {
         DType::F32 | DType::F16 | DType::BF16 => Kernel::new(move |args| run(&norm, args)),
         DType::F64 => Kernel::new(move |args| run_f64(&norm, args)),
         dtype => return Err(unsupported!("layer normalization of {dtype} is not supported")),
     };
-    Ok(kernel.in_place(&[0]))
+    Ok(kernel.in_place(&[0]).takes(lanes::scratch(cx)))
 }
 
 /// What is taken away from a row.
@@ -187,7 +187,7 @@ impl Stats {
     /// Room for as many rows as there are, if they are wanted at all.
     fn new(outputs: &[Tensor], rows: usize) -> Stats {
         let n = if outputs.is_empty() { 0 } else { rows };
-        Stats { mean: vec![0.0; n], scale: vec![0.0; n] }
+        Stats { mean: scarce::zeros(n), scale: scarce::zeros(n) }
     }
 
     fn put(&self, outputs: &mut [Tensor]) -> Result<(), Reason> {

@@ -1,7 +1,7 @@
 //! LinearAttention: token by token, a head's state in L1, in f32.
 
 use rinfer_graph::ops::{LinearAttention, LinearAttentionSizes};
-use rinfer_graph::{Reason, Tensor, invalid};
+use rinfer_graph::{Reason, Tensor, invalid, scarce};
 
 use crate::kernel::{Args, Cx, Kernel};
 use crate::simd::Isa;
@@ -36,7 +36,7 @@ impl Settled {
     fn run(&self, args: &mut Args<'_>) -> Result<(), Reason> {
         let wide = |i: usize| {
             let Some(x) = args.opt(i) else { return Ok(Vec::new()) };
-            let mut wide = vec![0.0; x.len()];
+            let mut wide = scarce::zeros(x.len());
             convert::read(self.isa, x, 0, &mut wide).map(|()| wide)
         };
         let inputs =
@@ -45,12 +45,12 @@ impl Settled {
         let matrix = s.head * s.v_head;
         let mut states = wide(3)?;
         if states.is_empty() {
-            states = vec![0.0; s.batch * heads * matrix];
+            states = scarce::zeros(s.batch * heads * matrix);
         }
         let group = self.op.q_heads / heads;
         let each = s.tokens * group * s.v_head;
         // Each head of the state makes its outputs by itself: [batch, head, token, group, e].
-        let mut made = vec![0.0; s.batch * heads * each];
+        let mut made = scarce::zeros(s.batch * heads * each);
         let failure = par::Failure::default();
         let work = ((&mut states[..], matrix.max(1)), (&mut made[..], each.max(1)));
         let grain = par::grain(s.tokens * matrix / 8);
@@ -61,7 +61,7 @@ impl Settled {
             }
         });
         failure.result()?;
-        let mut y = vec![0.0; made.len()];
+        let mut y = scarce::zeros(made.len());
         let row = group * s.v_head;
         for (n, made) in made.chunks_exact(row.max(1)).enumerate() {
             let (head, token) = (n / s.tokens, n % s.tokens);

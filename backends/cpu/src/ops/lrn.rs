@@ -7,6 +7,7 @@ use rinfer_graph::{DType, Reason, unsupported};
 
 use super::softmax::source;
 use crate::kernel::{Args, Cx, Kernel};
+use crate::scratch::Scratch;
 use crate::simd::{F32s, Isa};
 use crate::{convert, math, par, pool};
 
@@ -27,7 +28,11 @@ pub(super) fn compile(op: &Lrn, cx: &Cx<'_>) -> Result<Kernel, Reason> {
             run(isa, &op, planes, x, y);
             args.cx.check()
         })),
-        DType::F16 | DType::BF16 => Ok(Kernel::new(move |args| run_half(isa, &op, planes, args))),
+        DType::F16 | DType::BF16 => {
+            let wide = Scratch::floats(sizes.iter().product());
+            Ok(Kernel::new(move |args| run_half(isa, &op, planes, args))
+                .takes(wide.clone().and(wide)))
+        }
         DType::F64 => Ok(Kernel::new(move |args| run_f64(&op, planes, args))),
         dtype => Err(unsupported!("LRN of {dtype} is not supported")),
     }

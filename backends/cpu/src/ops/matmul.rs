@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use rinfer_graph::ops::MatMul;
 use rinfer_graph::shape::Sizes;
-use rinfer_graph::{DType, Element, Reason, Tensor, invalid, unsupported};
+use rinfer_graph::{DType, Element, Fact, Reason, Tensor, invalid, unsupported};
 use smallvec::SmallVec;
 
+use crate::gemm::room::{self, Lies};
 use crate::gemm::{
     Bias, Epilogue, Gemm, Layout, Left, Lhs, Number, Packed, PackedA, PackedB, Rhs, Right, Side,
     Strided, Write, gemm_generic,
@@ -18,6 +19,7 @@ use crate::kernel::{Args, Cx, Kernel, limit};
 use crate::math::Activation;
 use crate::pool::with_scratch;
 use crate::quant::read_f32;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 use crate::{convert, par};
 
@@ -36,12 +38,11 @@ pub(super) struct Plan {
     /// Products in the batch.
     pub count: usize,
 }
+fn new(op: &MatMul, a: &[usize], b: &[usize]) -> Result<Plan, Reason> {
+    Ok(Plan::unfolded(op, a, b)?.folded(op.trans_a))
+}
 
 impl Plan {
-    fn new(op: &MatMul, a: &[usize], b: &[usize]) -> Result<Plan, Reason> {
-        Ok(Plan::unfolded(op, a, b)?.folded(op.trans_a))
-    }
-
     /// One product for each matrix of the batch.
     pub fn unfolded(op: &MatMul, a: &[usize], b: &[usize]) -> Result<Plan, Reason> {
         let (mut a, mut b): (Sizes, Sizes) = (a.into(), b.into());
@@ -111,10 +112,12 @@ pub(super) fn compile(op: &MatMul, cx: &Cx<'_>) -> Result<Kernel, Reason> {
         let activation = op.activation.map(Activation::from).unwrap_or_default();
         let product = Product { isa, plan, alpha: op.alpha, activation, a, b };
         let residual = cx.opt(3).is_some();
+        let scratch = product.scratch(cx);
         return Ok(match dtype {
             DType::F32 => Kernel::new(move |args| product.run(args, residual)).in_place(&[3]),
             _ => Kernel::new(move |args| product.run_half(args)),
-        });
+        }
+        .takes(scratch));
     }
     if op.activation.is_some() || (op.alpha != 1.0 && dtype != DType::F64) {
         return Err(unsupported!("a product of {dtype} matrices with {op:?}"));

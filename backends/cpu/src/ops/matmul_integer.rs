@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 use rinfer_graph::ops::MatMul;
-use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported};
+use rinfer_graph::{DType, Fact, Reason, Tensor, invalid, scarce, unsupported};
 
 use super::matmul::Plan;
 use crate::gemm::bytes::{
@@ -14,6 +14,7 @@ use crate::gemm::{Write, gemm_generic};
 use crate::kernel::{Args, Cx, Kernel, limit};
 use crate::pool::with_scratch_of;
 use crate::quant::{read_f32, write_codes};
+use crate::scratch::Scratch;
 use crate::simd::{Bytes, Isa};
 
 /// One number for all, for each line of a matrix, or for each line of every matrix.
@@ -25,7 +26,7 @@ struct PerLine {
 impl PerLine {
     fn read(x: Option<&Tensor>, matrices: usize, lines: usize, or: f32) -> Result<PerLine, Reason> {
         let Some(x) = x else { return Ok(PerLine { values: vec![or], lines: 1 }) };
-        let mut values = vec![0.0; x.len()];
+        let mut values = scarce::zeros(x.len());
         read_f32(x.dtype(), x.as_bytes(), 0, &mut values)?;
         match values.len() {
             n if n == 1 || n == lines || n == matrices * lines => Ok(PerLine { values, lines }),
@@ -75,6 +76,18 @@ impl Product {
             _ => None,
         };
         Ok(Product { plan, bytes, inputs, b: packed })
+    }
+
+    /// What a run takes: operands packed on the way, one matrix of each.
+    pub fn scratch(&self, cx: &Cx<'_>) -> Scratch {
+        let (plan, [a, ..]) = (&self.plan, self.inputs);
+        let unsigned = cx.dtype(a) == Ok(DType::U8);
+        let as_they_lie =
+            unsigned && plan.a[1] == 1 && self.bytes.step() == 4 && plan.a[0].is_multiple_of(4);
+        let room = |side, lanes| PackedBytes::room(self.bytes, side, (lanes, plan.k));
+        let left = if as_they_lie { 0 } else { room(Side::Left, plan.m) };
+        let right = if self.b.is_some() { 0 } else { room(Side::Right, plan.n) };
+        Scratch::of::<u8>(left).and(Scratch::of::<u8>(right))
     }
 
     /// Calls `f(product, matrix of a, matrix of b, operands)` for each product.
@@ -179,9 +192,11 @@ pub(super) fn with_output<R>(
 
 pub(super) fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let product = Product::new(&MatMul::PLAIN, cx, [0, 1, 2, 3])?;
+    let scratch = product.scratch(cx);
     Ok(Kernel::new(move |args| {
         with_output(args, |args, y| product.run(args, &Sums, y.as_mut_slice()))
-    }))
+    })
+    .takes(scratch))
 }
 
 pub(super) fn compile_qlinear(cx: &Cx<'_>) -> Result<Kernel, Reason> {
@@ -192,6 +207,10 @@ pub(super) fn compile_qlinear(cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let y_dtype = cx.outputs[0].dtype()?;
     let Some(ends) = ends(y_dtype) else { return compile_float8(cx) };
     let (isa, dtype) = (cx.isa, cx.dtype(1)?);
+    // Scales that differ by rows are applied to sums that are written first.
+    let lines = |i: usize| cx.opt(i).and_then(Fact::len) != Some(1);
+    let sums = if lines(1) || lines(6) { 2 * cx.outputs[0].len().unwrap_or(0) } else { 0 };
+    let scratch = Scratch::floats(sums).and(product.scratch(cx));
     Ok(Kernel::new(move |args| {
         with_output(args, |args, y| {
             let scales = Scales::read(args, &product.plan, dtype)?;
@@ -211,7 +230,8 @@ pub(super) fn compile_qlinear(cx: &Cx<'_>) -> Result<Kernel, Reason> {
                 gemm.run(&finish, &mut codes[i * len..][..len], n)
             })
         })
-    }))
+    })
+    .takes(scratch))
 }
 
 /// Packs the right operand, input `b`, ahead of the first run, if it is one matrix and a weight.
@@ -260,6 +280,9 @@ fn by_rows(
 /// Products of float8 codes, or into them.
 fn compile_float8(cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let plan = Plan::unfolded(&MatMul::PLAIN, &cx.sizes(0)?, &cx.sizes(3)?)?;
+    let [a, b, y] = [cx.opt(0), cx.opt(3), cx.outputs.first()]
+        .map(|fact| Scratch::floats(fact.and_then(Fact::len).unwrap_or(0)));
+    let scratch = a.and(b).and(y);
     let (isa, dtype) = (cx.isa, cx.dtype(1)?);
     Ok(Kernel::new(move |args| {
         with_output(args, |args, y| {
@@ -270,16 +293,17 @@ fn compile_float8(cx: &Cx<'_>) -> Result<Kernel, Reason> {
             })
             .map_err(limit)?
         })
-    }))
+    })
+    .takes(scratch))
 }
 
 /// Products of numbers without zero points, in f32.
 fn float_products(isa: Isa, plan: &Plan, args: &Args<'_>, y: &mut [f32]) -> Result<(), Reason> {
     let numbers = |i: usize, zero: usize| {
         let (x, zero) = (args.input(i)?, args.input(zero)?);
-        let mut values = vec![0.0; x.len()];
+        let mut values = scarce::zeros(x.len());
         read_f32(x.dtype(), x.as_bytes(), 0, &mut values)?;
-        let mut zeros = vec![0.0; zero.len()];
+        let mut zeros = scarce::zeros(zero.len());
         read_f32(zero.dtype(), zero.as_bytes(), 0, &mut zeros)?;
         match zeros.iter().all(|&zero| zero == 0.0) {
             true => Ok(values),

@@ -7,14 +7,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rinfer_graph::ops::{MatMulBnb4, MatMulNBits};
-use rinfer_graph::{DType, Reason, Tensor, invalid};
+use rinfer_graph::{DType, Reason, Tensor, invalid, scarce};
 
 use crate::convert;
 use crate::gemm::codes::{FEW, PackedCodes, Shape, ZeroPoints};
+use crate::gemm::room::{self, Lies};
 use crate::gemm::{Bias, Epilogue, Gemm, Layout, Lhs, PackedB, Rhs, Strided};
 use crate::kernel::{Args, Cx, Kernel, limit};
 use crate::pool::with_scratch;
 use crate::quant::read_f32;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// What weights consist of, in bytes; those that are not given `None`.
@@ -48,7 +50,7 @@ enum Codes {
 }
 
 fn floats((dtype, bytes): (DType, &[u8])) -> Result<Vec<f32>, Reason> {
-    let mut y = vec![0.0; bytes.len() / dtype.size().max(1)];
+    let mut y = scarce::zeros(bytes.len() / dtype.size().max(1));
     read_f32(dtype, bytes, 0, &mut y)?;
     Ok(y)
 }
@@ -92,6 +94,14 @@ impl Weights {
         let read = linear(op, parts)?;
         let packed = PackedB::from_rows(isa, (op.k, op.n), Layout::Transposed, read);
         packed.map(Weights::Floats).map_err(limit)
+    }
+
+    /// What [`Weights::multiply`] takes: for few rows of codes, rows padded to whole blocks and the
+    /// sum of each, else what products take. Whether `codes` will be floats decides the block size.
+    pub fn scratch(isa: Isa, (m, n, k): (usize, usize, usize), codes: bool) -> Scratch {
+        let b = if codes { Lies::Made } else { Lies::Packed };
+        let few = if codes { Scratch::floats(2 * m.min(FEW) * k) } else { Scratch::none() };
+        room::scratch(isa, (m, n, k), Lies::Plain([k, 1]), b).then(&few)
     }
 
     /// `y = a · weights + bias`
@@ -232,6 +242,9 @@ fn product(codes: Codes, cx: &Cx<'_>, [zero, g_idx, bias]: [usize; 3]) -> Result
     let (isa, weights) = (cx.isa, packed(&codes, cx, [zero, g_idx])?);
     let ([k, n], _) = codes.matrix();
     let m = cx.out_sizes(0)?.iter().rev().skip(1).product::<usize>();
+    let wide = if cx.dtype(0)? == DType::F32 { 0 } else { m * (n + k) };
+    let packing = weights.as_ref().map_or_else(|| room::packing(isa, k, n), |_| Scratch::none());
+    let scratch = Scratch::floats(wide).and(Weights::scratch(isa, (m, n, k), true)).and(packing);
     Ok(Kernel::new(move |args| {
         args.cx.check()?;
         let weights = match &weights {
@@ -243,7 +256,8 @@ fn product(codes: Codes, cx: &Cx<'_>, [zero, g_idx, bias]: [usize; 3]) -> Result
             }
         };
         multiply(isa, (m, n, k), &weights, args, args.opt(bias))
-    }))
+    })
+    .takes(scratch))
 }
 
 /// `y = a · weights + bias`, in f32 whatever a's type.

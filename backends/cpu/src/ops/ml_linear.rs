@@ -2,7 +2,7 @@
 use rinfer_graph::ops::{
     Labels, LinearModel, PostTransform, SupportVectors, SvmClasses, SvmKernel, SvmOutput,
 };
-use rinfer_graph::{DType, Reason, Tensor, Value, invalid};
+use rinfer_graph::{DType, Reason, Tensor, Value, invalid, scarce};
 
 use super::ml;
 use crate::kernel::Kernel;
@@ -40,7 +40,7 @@ fn by_rows(
     let (rows, features) = ml::rows_and_features(x)?;
     let x = ml::as_f32(x)?;
     let mut y = Tensor::try_zeros(DType::F32, &[rows, scores])?;
-    let mut classes = vec![0u32; rows];
+    let mut classes = scarce::zeros::<u32>(rows);
     let work = ((&x[..], features), (y.as_mut_slice::<f32>(), scores), (&mut classes[..], 1));
     par::split(work, rows, par::grain(row_ns), |_, (x, y, classes)| {
         let rows = x.0.chunks(features.max(1)).zip(y.0.chunks_mut(scores));

@@ -3,7 +3,7 @@ use std::sync::Mutex;
 
 use rinfer_graph::backend::RunCx;
 use rinfer_graph::ops::{Aggregate, Labels, PostTransform, TreeEnsemble, TreeOutput};
-use rinfer_graph::{DType, Element, Reason, Tensor, invalid, with_dtype};
+use rinfer_graph::{DType, Element, Reason, Tensor, invalid, scarce, with_dtype};
 
 use super::ml;
 use super::ml_forest::{Real, Trees};
@@ -76,7 +76,7 @@ fn typed<T: Real>(
         let (rows, features) = ml::rows_and_features(x)?;
         let x = convert(x)?;
         let mut y = Tensor::try_zeros(dtype, &[rows, finish.targets])?;
-        let mut classes = vec![0u32; rows];
+        let mut classes = scarce::zeros::<u32>(rows);
         let batch = Batch { trees: &trees, finish: &finish, features, cx };
         with_dtype!(dtype, [f32, f64, half::f16], Y => {
             batch.run(&x, y.as_mut_slice::<Y>(), &mut classes)?

@@ -15,6 +15,7 @@ use crate::elementwise::{Broadcast, Side, float};
 use crate::kernel::{Args, Cx, Kernel};
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// Elements of a tile: a handful of registers of 4 KiB fit into the first-level cache.
@@ -68,7 +69,16 @@ pub(super) fn compile(op: &Pointwise, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let ps: usize = op.steps().iter().map(cost).sum::<usize>() + 300;
     let tile_ns = TILE * ps / 1000;
     let program = Program { isa: cx.isa, lines, registers, loads, outputs, len, tile_ns };
-    Ok(Kernel::new(move |args| run(&program, args)).in_place(&whole))
+    let grain = par::grain(program.tile_ns);
+    let scratch = Scratch::floats(program.room()).in_loop(len.div_ceil(TILE), grain);
+    Ok(Kernel::new(move |args| run(&program, args)).in_place(&whole).takes(scratch))
+}
+
+impl Program {
+    /// Numbers of a tile: inputs that are loaded, and steps that are not stored.
+    fn room(&self) -> usize {
+        (self.loads.len() + self.registers) * TILE
+    }
 }
 
 /// What a step costs for one element, in picoseconds.
@@ -170,8 +180,7 @@ fn run(program: &Program, args: &mut Args<'_>) -> Result<(), Reason> {
     let (tiles, cx) = (program.len.div_ceil(TILE), args.cx);
     let failed = Mutex::new(None);
     par::split(outputs, tiles, par::grain(program.tile_ns), |first, outputs| {
-        let room = (program.loads.len() + program.registers) * TILE;
-        let done = with_scratch(room, |scratch| {
+        let done = with_scratch(program.room(), |scratch| {
             let mut parts: SmallVec<[_; 2]> =
                 outputs.0.into_iter().map(|(y, size)| y.chunks_mut(size)).collect();
             for tile in first.. {

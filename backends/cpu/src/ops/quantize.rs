@@ -4,7 +4,7 @@
 
 use half::{bf16, f16};
 use rinfer_graph::ops::{Blocks, DequantizeLinear, QuantizeLinear};
-use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported};
+use rinfer_graph::{DType, Reason, Tensor, invalid, scarce, unsupported};
 
 use crate::convert;
 use crate::kernel::{Args, Cx, Kernel};
@@ -74,7 +74,7 @@ impl Scales {
 }
 
 fn to_f32(x: &Tensor) -> Result<Vec<f32>, Reason> {
-    let mut y = vec![0.0; x.len()];
+    let mut y = scarce::zeros(x.len());
     read_f32(x.dtype(), x.as_bytes(), 0, &mut y)?;
     Ok(y)
 }

@@ -12,6 +12,7 @@ pub(super) fn compile(op: &QuantizedMatMul, cx: &Cx<'_>) -> Result<Kernel, Reaso
     let product = Product::new(&op.product(), cx, [0, 1, 2, 3])?;
     let activation = op.activation.map(Activation::from).unwrap_or_default();
     let ends = ends(cx.outputs[0].dtype()?);
+    let scratch = product.scratch(cx);
     Ok(Kernel::new(move |args| {
         with_output(args, |args, y| {
             let scale: &[f32] = args.input(4)?.as_slice();
@@ -39,7 +40,8 @@ pub(super) fn compile(op: &QuantizedMatMul, cx: &Cx<'_>) -> Result<Kernel, Reaso
             let finish = Requantized { floats, y_scale, zero: zero as i32, ends };
             product.run(args, &finish, y.as_mut_bytes())
         })
-    }))
+    })
+    .takes(scratch))
 }
 
 /// Floats of each product, with the factors of its rows.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use rinfer_graph::backend::RunCx;
 use rinfer_graph::ops::{Cell, Direction, Recurrent};
-use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported};
+use rinfer_graph::{DType, Fact, Reason, Tensor, invalid, scarce, unsupported};
 
 use super::recurrent_cell::{Real, Row};
 use crate::kernel::{Args, Cx, Kernel, limit};
 use crate::pool::with_scratch_of;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 use crate::{convert, par};
 
@@ -56,11 +57,13 @@ fn kernel<T: Real>(op: &Recurrent, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let net = Net { isa: cx.isa, op: op.clone(), seq, batch, input: x[2], hidden: r[2] };
     let w = cx.packed(1, 0, |w| net.pack_w::<T>(w))?;
     let r = cx.packed(2, net.parts().len() as u64, |r| net.pack_r::<T>(r))?;
+    let scratch = net.scratch::<T>(cx, w.is_some() && r.is_some());
     Ok(Kernel::new(move |args| {
         let w = w.clone().map_or_else(|| net.pack_w::<T>(args.input(1)?).map(Arc::new), Ok)?;
         let r = r.clone().map_or_else(|| net.pack_r::<T>(args.input(2)?).map(Arc::new), Ok)?;
         net.run::<T>(args, &w, &r)
-    }))
+    })
+    .takes(scratch))
 }
 
 /// Packs W and R ahead of the first run, if they are weights.
@@ -83,7 +86,7 @@ fn elements<T: Real>(isa: Isa, t: &Tensor) -> Result<Cow<'_, [T]>, Reason> {
     if t.dtype() == T::DTYPE {
         return Ok(Cow::Borrowed(t.as_slice()));
     }
-    let mut wide = vec![0.0; t.len()];
+    let mut wide = scarce::zeros(t.len());
     convert::read(isa, t, 0, &mut wide)?;
     Ok(Cow::Owned(wide.into_iter().map(T::from_f32).collect()))
 }
@@ -120,6 +123,29 @@ impl Net {
         };
         let dirs = 0..self.op.direction.count();
         dirs.map(|_| self.parts().iter().map(&mut part).collect()).collect()
+    }
+
+    /// What a run takes: the states of each direction and what they are made of; the weights, if
+    /// they are not packed; what is read and made in another type than it is computed in.
+    fn scratch<T: Real>(&self, cx: &Cx<'_>, packed: bool) -> Scratch {
+        let (dirs, h, gates) = (self.op.direction.count(), self.hidden, self.gates() * self.hidden);
+        let (rows, state) = (self.seq * self.batch, self.batch * h);
+        let each = rows * h + 2 * state;
+        let isa = self.isa;
+        let one = |m: usize, n: usize, k: usize| T::product_scratch(isa, (m, n, k));
+        let mut products = one(rows, gates, self.input);
+        for part in self.parts() {
+            products = products.then(&one(self.batch, part * h, h));
+        }
+        let direction = Scratch::of::<T>((rows + self.batch) * gates + state).and(products);
+        let weights = if packed { 0 } else { dirs * gates * (self.input + h) };
+        let turned = if cx.dtype(0) == Ok(T::DTYPE) { 0 } else { 1 };
+        let read = [0, 3, 5, 6, 7].into_iter().filter_map(|i| cx.opt(i)?.len());
+        let read = read.chain(cx.outputs.first().and_then(Fact::len));
+        Scratch::of::<T>(dirs * each)
+            .and(direction.in_loop(dirs, 1))
+            .and(Scratch::of::<T>(weights))
+            .and(Scratch::of::<T>(2 * turned * read.fold(0, usize::saturating_add)))
     }
 
     fn run<T: Real>(

@@ -11,9 +11,11 @@ use std::ops::{Add, Mul, Sub};
 use rinfer_graph::ops::{Cell, GateFn};
 use rinfer_graph::{Element, Reason, Tensor};
 
+use crate::gemm::room::{self, Lies};
 use crate::gemm::{Gemm, Lhs, PackedB, Rhs, Strided, Write, gemm_generic};
 use crate::kernel::limit;
 use crate::math::map;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// What recurrent networks compute with: f32 or f64.
@@ -38,6 +40,8 @@ pub(super) trait Real:
         w: (&Self::Packed, bool),
         y: &mut [Self],
     ) -> Result<(), Reason>;
+    /// What [`Real::product`] takes for these m, n, k.
+    fn product_scratch(isa: Isa, sizes: (usize, usize, usize)) -> Scratch;
     /// Replaces every element by the function of it.
     fn activate(isa: Isa, f: GateFn, x: &mut [Self]);
 }
@@ -114,6 +118,10 @@ impl Real for f32 {
         Gemm { backwards, ..gemm }.run(isa, y, *n).map_err(limit)
     }
 
+    fn product_scratch(isa: Isa, (m, n, k): (usize, usize, usize)) -> Scratch {
+        room::scratch(isa, (m, n, k), Lies::Plain([k, 1]), Lies::Packed)
+    }
+
     fn activate(isa: Isa, f: GateFn, x: &mut [f32]) {
         match f {
             GateFn::Tanh => map::tanh_in_place(isa, x),
@@ -128,6 +136,10 @@ impl Real for f64 {
     /// The rows as they are, n, k.
     type Packed = (Vec<f64>, usize, usize);
     scalar_activations!(f64);
+
+    fn product_scratch(_: Isa, _: (usize, usize, usize)) -> Scratch {
+        Scratch::none()
+    }
 
     fn pack(_: Isa, n: usize, k: usize, w: &[f64]) -> Result<Self::Packed, Reason> {
         Ok((w.to_vec(), n, k))

@@ -6,12 +6,13 @@
 use half::{bf16, f16};
 use rinfer_graph::backend::RunCx;
 use rinfer_graph::ops::{Reduce, ReduceKind};
-use rinfer_graph::{Bool, DType, Reason, invalid, unsupported};
+use rinfer_graph::{Bool, DType, Fact, Reason, invalid, unsupported};
 
 use super::fold::{self, CHUNK, Rows, Which};
 use super::{lanes, reduce_exact as exact};
 use crate::convert::Float;
 use crate::kernel::{Args, Cx, Kernel};
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 use crate::{math, par, pool};
 
@@ -23,10 +24,17 @@ pub(super) fn compile(op: &Reduce, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     };
     let layout = Layout::new(&sizes, &op.folded(&axes, sizes.len())?);
     let (kind, isa) = (op.kind, cx.isa);
+    let (sums, made) = (layout.scratch(cx), cx.outputs.first().and_then(Fact::len).unwrap_or(0));
+    let wide = Scratch::floats(sizes.iter().product()).and(Scratch::floats(made));
+    let wide = wide.and(sums.clone());
     Ok(match cx.dtype(0)? {
-        DType::F32 => Kernel::new(move |args| run(isa, kind, &layout, args)),
-        DType::F16 => Kernel::new(move |args| run_half::<f16>(isa, kind, &layout, args)),
-        DType::BF16 => Kernel::new(move |args| run_half::<bf16>(isa, kind, &layout, args)),
+        DType::F32 => Kernel::new(move |args| run(isa, kind, &layout, args)).takes(sums),
+        DType::F16 => {
+            Kernel::new(move |args| run_half::<f16>(isa, kind, &layout, args)).takes(wide)
+        }
+        DType::BF16 => {
+            Kernel::new(move |args| run_half::<bf16>(isa, kind, &layout, args)).takes(wide)
+        }
         DType::F64 => exact::floats(kind, layout),
         DType::I8 => exact::ints::<i8>(kind, layout)?,
         DType::I16 => exact::ints::<i16>(kind, layout)?,
@@ -121,6 +129,22 @@ impl Layout {
         base
     }
 
+    /// What the sums of pieces of an output take, if there are few outputs.
+    fn scratch(&self, cx: &Cx<'_>) -> Scratch {
+        let outputs = cx.outputs.first().and_then(Fact::len).unwrap_or(0);
+        match self.inner {
+            Inner::Fold(n) if self.has_few(outputs) => {
+                Scratch::of::<f64>(self.starts.len() * n.div_ceil(CHUNK))
+            }
+            _ => Scratch::none(),
+        }
+    }
+
+    /// Whether there are fewer outputs than threads could share.
+    fn has_few(&self, outputs: usize) -> bool {
+        outputs < 4 * par::threads() && self.count > CHUNK
+    }
+
     /// The folded rows of a row of outputs.
     pub fn rows(&self) -> Rows<'_> {
         Rows { starts: &self.starts, n: self.n, stride: self.stride }
@@ -184,9 +208,7 @@ fn reduce(
     let job = Job { isa, kind, which, layout, x, cx };
     match layout.inner {
         _ if y.is_empty() => {}
-        Inner::Fold(n) if y.len() < 4 * par::threads() && layout.count > CHUNK => {
-            job.few(n, y)?;
-        }
+        Inner::Fold(n) if layout.has_few(y.len()) => job.few(n, y)?,
         Inner::Fold(n) => {
             // A run is read at some 10 GB/s, and takes some time to begin with.
             let grain = par::grain(layout.count / 4 + 10 * layout.starts.len());

@@ -11,6 +11,7 @@ use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported, with_width};
 
 use crate::kernel::{Args, Cx, Kernel};
 use crate::par;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 pub(super) fn compile(op: &Resize, cx: &Cx<'_>) -> Result<Kernel, Reason> {
@@ -23,12 +24,16 @@ pub(super) fn compile(op: &Resize, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     if known(scales) && known(sizes) && known(roi) {
         let tensor = |f: Option<&rinfer_graph::Fact>| f.and_then(|f| f.tensor().cloned());
         let job = Job::new(&op, &input, &output, [tensor(roi), tensor(scales), tensor(sizes)])?;
-        return Ok(Kernel::new(move |args| job.run(isa, args)));
+        let scratch = job.scratch(cx.dtype(0)?);
+        return Ok(Kernel::new(move |args| job.run(isa, args)).takes(scratch));
     }
+    let most = input.iter().zip(&output).map(|(&a, &b)| a.max(b)).fold(1, usize::saturating_mul);
+    let scratch = linear::scratch(cx.dtype(0)?, most.saturating_mul(2));
     Ok(Kernel::new(move |args| {
         let given = |i| args.opt(i).filter(|t| !t.is_empty()).cloned();
         Job::new(&op, &input, &output, [given(1), given(2), given(3)])?.run(isa, args)
-    }))
+    })
+    .takes(scratch))
 }
 
 /// A resize of known sizes and places.
@@ -78,6 +83,22 @@ impl Job {
         Ok(Job { axes, nearest, input: input.into(), output: output.into() })
     }
 
+    /// What a run takes.
+    fn scratch(&self, dtype: DType) -> Scratch {
+        match self.copies() {
+            true => Scratch::none(),
+            false => {
+                let (one, other) = linear::rooms(self);
+                linear::scratch(dtype, one.saturating_add(other))
+            }
+        }
+    }
+
+    /// Whether each output is a copy of one input.
+    fn copies(&self) -> bool {
+        self.nearest && self.axes.iter().all(|(_, s)| s.outside.is_none())
+    }
+
     fn run(&self, isa: Isa, args: &mut Args<'_>) -> Result<(), Reason> {
         let x = args.input(0)?;
         let cx = args.cx;
@@ -86,8 +107,7 @@ impl Job {
             return Ok(());
         }
         let dtype = x.dtype();
-        let outside = self.axes.iter().any(|(_, s)| s.outside.is_some());
-        if self.nearest && !outside {
+        if self.copies() {
             return with_width!(dtype, W => {
                 self.nearest(x.as_bits::<W>(), y.as_mut_bits::<W>());
                 Ok(())

@@ -3,7 +3,7 @@
 use rinfer_graph::ops::{MaxRoiPool, RoiAlign};
 use rinfer_graph::{DType, Reason, invalid};
 
-use super::staged::{Real, larger, needed, single, typed};
+use super::staged::{self, Real, larger, needed, single, typed};
 use crate::kernel::{Cx, Kernel};
 use crate::par;
 
@@ -34,6 +34,7 @@ impl<'a, R> Images<'a, R> {
 
 pub(super) fn compile(op: &RoiAlign, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let (op, sizes, isa, dtype) = (op.clone(), cx.sizes(0)?, cx.isa, cx.dtype(0)?);
+    let scratch = staged::scratch(cx);
     Ok(Kernel::new(move |args| {
         let indices = args.input(2)?.as_slice::<i64>();
         let cx = args.cx;
@@ -49,7 +50,8 @@ pub(super) fn compile(op: &RoiAlign, cx: &Cx<'_>) -> Result<Kernel, Reason> {
             align(&op, images, needed(inputs, 1)?, indices, outputs[0])?;
             cx.check()
         })
-    }))
+    })
+    .takes(scratch))
 }
 
 /// Four pixels and their weights: a bilinear sample.
@@ -168,6 +170,7 @@ fn pool<R: Real>(max: bool, x: &[R], samples: &[Sample<R>]) -> R {
 
 pub(super) fn compile_max(op: &MaxRoiPool, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let (op, sizes, isa, dtype) = (op.clone(), cx.sizes(0)?, cx.isa, cx.dtype(0)?);
+    let scratch = staged::scratch(cx);
     Ok(Kernel::new(move |args| {
         if dtype == DType::F64 {
             return typed::<f64>(args, |inputs, outputs| {
@@ -179,7 +182,8 @@ pub(super) fn compile_max(op: &MaxRoiPool, cx: &Cx<'_>) -> Result<Kernel, Reason
             let images = Images::new(needed(inputs, 0)?, &sizes);
             largest(&op, images, needed(inputs, 1)?, outputs[0])
         })
-    }))
+    })
+    .takes(scratch))
 }
 
 fn largest<R: Real>(

@@ -7,6 +7,7 @@ use crate::convert::Float;
 use crate::kernel::{Args, Cx, Kernel, limit};
 use crate::par;
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::{F32s, Isa};
 
 pub(super) fn compile(op: &RotaryEmbedding, cx: &Cx<'_>) -> Result<Kernel, Reason> {
@@ -17,7 +18,10 @@ pub(super) fn compile(op: &RotaryEmbedding, cx: &Cx<'_>) -> Result<Kernel, Reaso
     let one_first = cx.opt(3).map(|_| cx.sizes(3)).transpose()?.is_some_and(|ids| ids.len() < 2);
     let rotary = Rotary { isa, sizes, dim, side_by_side, interleaved, positions, one_first };
     rinfer_graph::with_dtype!(cx.dtype(0)?, [f32, half::f16, half::bf16], T => {
-        Ok(Kernel::new(move |args| rotary.run::<T>(args)))
+        // A row of cosines, of sines, and of numbers.
+        let scratch = Scratch::floats(2 * dim);
+        let scratch = scratch.in_loop(sizes[..3].iter().product(), par::grain(sizes[3]));
+        Ok(Kernel::new(move |args| rotary.run::<T>(args)).takes(scratch))
     }, else Err(invalid!("RotaryEmbedding of {}", cx.dtype(0)?)))
 }
 

@@ -45,7 +45,7 @@ pub(super) fn compile(op: &Softmax, cx: &Cx<'_>) -> Result<Kernel, Reason> {
         DType::F64 => Kernel::new(move |args| run_f64(kind, axes, args)),
         dtype => return Err(unsupported!("{kind:?} of {dtype} is not supported")),
     };
-    Ok(kernel.in_place(&[0]))
+    Ok(kernel.in_place(&[0]).takes(lanes::scratch(cx)))
 }
 
 /// Input 0, or nothing if output 0 holds it already.

@@ -1,12 +1,13 @@
 //! Kernels written for f32 run on half precision too: their tensors are widened and narrowed.
 
 use half::{bf16, f16};
-use rinfer_graph::{DType, Element, Reason, Tensor, unsupported};
+use rinfer_graph::{DType, Element, Fact, Reason, Tensor, unsupported};
 use smallvec::SmallVec;
 
 use crate::convert::Float;
-use crate::kernel::{Args, limit};
+use crate::kernel::{Args, Cx, limit};
 use crate::pool::with_scratch;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// The inputs of a kernel that have the dtype of input 0, by their positions.
@@ -71,6 +72,14 @@ fn widened<T: Float>(
         })
         .map_err(limit)?
     })
+}
+
+/// What [`single`] takes: in half precision everything that has the dtype of input 0, widened.
+pub(super) fn scratch(cx: &Cx<'_>) -> Scratch {
+    let Ok(dtype @ (DType::F16 | DType::BF16)) = cx.dtype(0) else { return Scratch::none() };
+    let own = |fact: &&Fact| fact.dtype() == Ok(dtype);
+    let all = cx.inputs.iter().flatten().copied().filter(own).chain(cx.outputs.iter().filter(own));
+    Scratch::floats(all.filter_map(Fact::len).fold(0, usize::saturating_add))
 }
 
 /// A number that kernels compute in: f32 or f64.

@@ -4,7 +4,9 @@
 use half::{bf16, f16};
 use rinfer_graph::backend::RunCx;
 use rinfer_graph::ops::{Axis, Unique};
-use rinfer_graph::{Bool, Reason, Strings, Tensor, Value, invalid, unsupported, with_dtype};
+use rinfer_graph::{
+    Bool, Reason, Strings, Tensor, Value, invalid, scarce, unsupported, with_dtype,
+};
 use std::cmp::Ordering;
 
 use super::compress::{input, take};
@@ -55,7 +57,7 @@ impl<'a, T> Slices<'a, T> {
         if !sorted {
             groups.sort_by_key(|group| group[0]);
         }
-        let mut inverse = vec![0i64; self.n];
+        let mut inverse = scarce::zeros::<i64>(self.n);
         for (k, group) in groups.iter().enumerate() {
             group.iter().for_each(|&i| inverse[i] = k as i64);
         }

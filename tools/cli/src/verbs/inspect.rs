@@ -47,7 +47,7 @@ pub fn inspect(args: &InspectArgs, print: &PrintArgs) -> Result<()> {
     if print.json {
         let memory = memory.map(|m| {
             json!({"weights": m.weights, "arena": m.arena, "unshared": m.unshared,
-                   "outputs": m.outputs, "partial": m.partial})
+                   "outputs": m.outputs, "scratch": m.scratch, "partial": m.partial})
         });
         println!(
             "{}",
@@ -75,8 +75,9 @@ pub fn inspect(args: &InspectArgs, print: &PrintArgs) -> Result<()> {
     if let Some(m) = memory {
         let partial = if m.partial { ", more where shapes depend on content" } else { "" };
         println!(
-            "{:<16} {} bytes of intermediate values ({} without reuse), {} of outputs{partial}",
-            "memory plan", m.arena, m.unshared, m.outputs
+            "{:<16} {} bytes of intermediate values ({} without reuse), {} of outputs, {} beside \
+             them{partial}",
+            "memory plan", m.arena, m.unshared, m.outputs, m.scratch
         );
     }
     print!("\n{}", ops_table(&ops, &optimized));

@@ -131,6 +131,12 @@ impl PackedBytes {
         Ok(packed)
     }
 
+    /// Bytes that the panels of `lanes` rows or columns take.
+    pub(crate) fn room(bytes: Bytes, side: Side, (lanes, k): (usize, usize)) -> usize {
+        let round = if side == Side::Left { 1 } else { bytes.lanes() };
+        lanes.next_multiple_of(round).saturating_mul(k.div_ceil(bytes.step())).saturating_mul(4)
+    }
+
     fn layout(&self, p: usize) -> Panel {
         let flip = if self.offset == 0 { 0 } else { 0x80 };
         let signed = self.side == Side::Right;

@@ -12,6 +12,7 @@ use crate::conv::geometry::{inside, taps_inside};
 use crate::kernel::limit;
 use crate::par;
 use crate::pool::with_scratch_of;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// An element that can be pooled. Bytes have no mean and no norm: those are refused before.
@@ -127,6 +128,13 @@ impl Steps {
             (0..a.output).map(|o| taps_inside(if include { &padded } else { a }, o).len()).collect()
         });
         Steps { kind, axes, lens: (g.in_len(), g.out_len()), scratch, counts }
+    }
+
+    /// What [`Steps::run`] takes for so many channels of elements of `size` bytes.
+    pub fn scratch(&self, channels: usize, size: usize) -> Scratch {
+        let (from, to) = self.lens;
+        let channel = (2 * self.scratch + from).saturating_mul(size);
+        Scratch::of::<u8>(channel).in_loop(channels, par::grain(from + to))
     }
 
     /// Pools every channel of `x` into `y`.

@@ -6,24 +6,21 @@ use rinfer_graph::{DType, Reason, unsupported};
 use super::super::fold::{self, Which};
 use super::super::staged::{self, needed};
 use super::axis::Item;
-use crate::kernel::{Args, Kernel};
+use crate::kernel::{Args, Cx, Kernel};
 use crate::par;
 use crate::simd::Isa;
 
 /// A kernel for channels of `len` elements each.
-pub(super) fn compile(
-    isa: Isa,
-    kind: PoolKind,
-    dtype: DType,
-    len: usize,
-) -> Result<Kernel, Reason> {
-    Ok(match dtype {
+pub(super) fn compile(kind: PoolKind, len: usize, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let (isa, scratch) = (cx.isa, staged::scratch(cx));
+    Ok(match cx.dtype(0)? {
         DType::F32 | DType::F16 | DType::BF16 => Kernel::new(move |args| {
             staged::single(isa, args, |inputs, outputs| {
                 each(needed(inputs, 0)?, outputs[0], len, |x| single(isa, kind, x));
                 Ok(())
             })
-        }),
+        })
+        .takes(scratch),
         DType::F64 => Kernel::new(move |args| plain::<f64>(kind, len, args)),
         DType::I8 => Kernel::new(move |args| plain::<i8>(kind, len, args)),
         DType::U8 => Kernel::new(move |args| plain::<u8>(kind, len, args)),

@@ -2,12 +2,13 @@
 
 use rinfer_graph::backend::RunCx;
 use rinfer_graph::ops::Samples;
-use rinfer_graph::{Element, Reason};
+use rinfer_graph::{DType, Element, Reason};
 
 use super::Job;
 use crate::kernel::limit;
 use crate::par;
 use crate::pool::with_scratch_of;
+use crate::scratch::Scratch;
 use crate::simd::Isa;
 
 /// A number that is interpolated as `Acc`: f32 or f64.
@@ -77,6 +78,27 @@ impl Accumulate for f64 {
     }
 }
 
+/// What [`run`] takes for so many numbers of this type.
+pub(super) fn scratch(dtype: DType, len: usize) -> Scratch {
+    match dtype {
+        DType::F64 | DType::I32 | DType::U32 | DType::I64 | DType::U64 => Scratch::of::<f64>(len),
+        _ => Scratch::floats(len),
+    }
+}
+
+/// The most numbers that there are before the first axis, after the second, and so on; and the
+/// most after the first, the third, and so on.
+pub(super) fn rooms(job: &Job) -> (usize, usize) {
+    let mut sizes = job.input.clone();
+    let count = |sizes: &[usize]| rinfer_graph::shape::count(sizes).unwrap_or(usize::MAX / 2);
+    let mut rooms = (count(&sizes), 0);
+    for (axis, _) in &job.axes {
+        sizes[*axis] = job.output[*axis];
+        rooms = (rooms.1.max(count(&sizes)), rooms.0);
+    }
+    if job.axes.len() % 2 == 0 { rooms } else { (rooms.1, rooms.0) }
+}
+
 pub(super) fn run<T: Number<Acc>, Acc: Accumulate>(
     isa: Isa,
     job: &Job,
@@ -84,14 +106,9 @@ pub(super) fn run<T: Number<Acc>, Acc: Accumulate>(
     y: &mut [T],
     cx: &RunCx<'_>,
 ) -> Result<(), Reason> {
-    let mut sizes = job.input.clone();
-    let mut most = x.len().max(y.len());
-    for (axis, _) in &job.axes {
-        sizes[*axis] = job.output[*axis];
-        most = most.max(rinfer_graph::shape::count(&sizes).unwrap_or(usize::MAX / 2));
-    }
-    with_scratch_of(most.saturating_mul(2), |scratch: &mut [Acc]| {
-        let (mut a, mut b) = scratch.split_at_mut(most);
+    let (one, other) = rooms(job);
+    with_scratch_of(one.saturating_add(other), |scratch: &mut [Acc]| {
+        let (mut a, mut b) = scratch.split_at_mut(one);
         a.iter_mut().zip(x).for_each(|(a, &x)| *a = x.widen());
         let mut sizes = job.input.clone();
         for (axis, samples) in &job.axes {
