@@ -125,6 +125,77 @@ fn isas() -> Vec<&'static str> {
     ["scalar", "avx2", "avx512", "neon"].into_iter().filter(has).collect()
 }
 
+/// Sample `i` of a batch whose samples have this shape.
+fn sample(x: &Tensor, first: usize, n: usize) -> Tensor {
+    let mut shape = x.shape().to_vec();
+    let each = x.len() / shape[0];
+    shape[0] = n;
+    Tensor::from_slice(&shape, &x.as_slice::<f32>()[first * each..][..n * each])
+}
+
+#[test]
+fn a_sample_is_the_same_in_any_batch_also_where_two_computed_values_meet() {
+    // b is the same for all samples, or belongs to each; the outputs' first axis is the batch.
+    let cases = [
+        ("x: float[n, 70]; w: float[70, 33]; y = MatMul(x, w); → y", &[20, 70][..], None),
+        ("x: float[n, 70]; w: float[33, 70]; y = Gemm<transB = 1>(x, w); → y", &[20, 70], None),
+        ("x: float[n, 3, 70]; w: float[70, 33]; y = MatMul(x, w); → y", &[20, 3, 70], None),
+        ("x: float[n, 3, 70]; w: float[1, 70, 33]; y = MatMul(x, w); → y", &[20, 3, 70], None),
+        (
+            "x: float[n, 70]; w: float[70, 33]; y = Einsum<equation = \"bi,ij->bj\">(x, w); → y",
+            &[20, 70],
+            None,
+        ),
+        (
+            "x: float[n, 3, 70]; z: float[n, 9, 70]; y = Einsum<equation = \"bqi,bki->bqk\">(x, z); → y",
+            &[20, 3, 70],
+            Some(&[20, 9, 70][..]),
+        ),
+        (
+            "x: float[n, 3, 70]; z: float[n, 70, 9]; y = MatMul(x, z); → y",
+            &[20, 3, 70],
+            Some(&[20, 70, 9]),
+        ),
+        (
+            "x: float[n, 2, 5, 16]; z: float[n, 2, 40, 16]; y = Attention(x, z, z); → y",
+            &[20, 2, 5, 16],
+            Some(&[20, 2, 40, 16]),
+        ),
+        ("x: float[n, 6, 9, 9]; w: float[4, 6, 3, 3]; y = Conv(x, w); → y", &[20, 6, 9, 9], None),
+    ];
+    let made = |shape: &[usize], by: f32| {
+        let n: usize = shape.iter().product();
+        let x: Vec<f32> = (0..n).map(|i| (i as f32 * by).sin()).collect();
+        Tensor::from_slice(shape, &x)
+    };
+    for (text, x, z) in cases {
+        let session = Session::builder().load_text(text).unwrap();
+        let (x, z) = (made(x, 0.73), z.map(|z| made(z, 0.37)));
+        let run = |first: usize, n: usize| {
+            let of = |port: &rinfer::Port| {
+                let value = match port.name.as_str() {
+                    "x" => sample(&x, first, n),
+                    "z" => sample(z.as_ref().unwrap(), first, n),
+                    _ => {
+                        let shape = port.shape.iter().flatten().map(|d| d.size().unwrap());
+                        made(&shape.collect::<Vec<_>>(), 0.57)
+                    }
+                };
+                (port.name.clone(), value)
+            };
+            let inputs: Vec<_> = session.inputs().iter().map(of).collect();
+            session.run(inputs).unwrap().remove(0).into_tensor().unwrap()
+        };
+        let alone: Vec<Tensor> = (0..20).map(|i| run(i, 1)).collect();
+        for batch in [2, 3, 8, 9, 20] {
+            let all = run(0, batch);
+            for (i, one) in alone.iter().take(batch).enumerate() {
+                assert_eq!(sample(&all, i, 1), *one, "{text}: sample {i} of {batch}");
+            }
+        }
+    }
+}
+
 #[test]
 fn every_instruction_set_gives_the_bits_of_every_other_machine() {
     for isa in isas() {

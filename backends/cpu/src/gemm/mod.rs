@@ -123,13 +123,16 @@ pub struct Gemm<'a> {
     /// a cache, and is read again and again in one direction, is never there when it is needed;
     /// read to and fro, most of it is.
     pub backwards: bool,
+    /// Whether rows are samples of a batch: each then has the same bits however many there are.
+    pub by_sample: bool,
 }
 
 impl<'a> Gemm<'a> {
     /// `C = A · B`.
     pub fn new((m, n, k): (usize, usize, usize), a: Lhs<'a>, b: Rhs<'a>) -> Self {
         let (write, epilogue) = (Write::Set, Epilogue::default());
-        Gemm { m, n, k, alpha: 1.0, a, b, write, epilogue, backwards: false }
+        let (backwards, by_sample) = (false, false);
+        Gemm { m, n, k, alpha: 1.0, a, b, write, epilogue, backwards, by_sample }
     }
 
     /// Computes the product into `c`, whose rows start `stride` apart.
@@ -154,9 +157,7 @@ impl<'a> Gemm<'a> {
         }
         let c = MatMut::new(c, self.m, self.n, stride);
         match (self.a, self.b) {
-            (Lhs::Plain(a), Rhs::Plain(b)) if self.m <= THIN && (b.col == 1 || b.row == 1) => {
-                thin::run(isa, self, a, b, c)
-            }
+            (Lhs::Plain(a), Rhs::Plain(b)) if self.is_thin(b) => thin::run(isa, self, a, b, c),
             _ => self.run_packed(isa, c),
         }
     }
@@ -194,6 +195,11 @@ impl<'a> Gemm<'a> {
             }
         });
         failed.into_inner().map_or(Ok(()), Err)
+    }
+
+    /// Whether B is read as it lies: that adds up in another order than tiles do.
+    fn is_thin(&self, b: Strided<'_>) -> bool {
+        self.m <= THIN && (b.col == 1 || b.row == 1) && !self.by_sample
     }
 
     /// The product with plain operands and residual from these offsets on.

@@ -63,6 +63,58 @@ struct Operand<'a, T: Clone> {
 type Products<T> = fn(Isa, [usize; 4], &[T], &[T], &mut [T]) -> Result<(), Reason>;
 
 impl Sum {
+    /// Elements of the largest operand.
+    fn largest(&self) -> usize {
+        let len = |shape: &Vec<usize>| shape.iter().product();
+        self.shapes.iter().map(len).max().unwrap_or(0)
+    }
+
+    /// Elements of an operand with these axes.
+    fn len(&self, axes: &[usize]) -> usize {
+        axes.iter().fold(1, |n, &a| n.saturating_mul(self.sizes[a]))
+    }
+
+    /// What a run takes: a copy of each operand, its axes in order; each product; and what products
+    /// take. It goes as [`Sum::run`] does, over axes instead of elements.
+    fn scratch<T>(&self) -> Scratch {
+        let (mut all, mut left) = (Scratch::none(), None::<Vec<usize>>);
+        for (i, (labels, shape)) in self.labels.inputs.iter().zip(&self.shapes).enumerate() {
+            let later =
+                |label: &usize| self.labels.inputs[i + 1..].iter().flatten().any(|l| l == label);
+            let needed = |label: &usize| self.labels.output.contains(label) || later(label);
+            let mut axes: Vec<usize> = Vec::new();
+            for (&label, _) in labels.iter().zip(shape).filter(|&(_, &size)| size != 1) {
+                let kept = needed(&label) || left.as_ref().is_some_and(|l| l.contains(&label));
+                if kept && !axes.contains(&label) {
+                    axes.push(label);
+                }
+            }
+            let Some(x) = left.replace(Vec::new()) else {
+                all = all.then(&Scratch::of::<T>(self.len(&axes)));
+                left = Some(axes);
+                continue;
+            };
+            let both = |a: &usize| x.contains(a) && axes.contains(a);
+            let size = |of: &[usize], keep: &dyn Fn(&usize) -> bool| {
+                self.len(&of.iter().copied().filter(|a| keep(a)).collect::<Vec<_>>())
+            };
+            let (batch, k) =
+                (size(&x, &|a| both(a) && needed(a)), size(&x, &|a| both(a) && !needed(a)));
+            let (m, n) = (size(&x, &|a| !both(a)), size(&axes, &|a| !both(a)));
+            // The right operand is never read as it lies.
+            let (a, b) = (Lies::Plain([k, 1]), Lies::Made);
+            let product = room::scratch_of_batch(self.isa, batch, (m, n, k), a, b);
+            let operands = Scratch::of::<T>(self.len(&x)).and(Scratch::of::<T>(self.len(&axes)));
+            let made = Scratch::of::<T>(batch.saturating_mul(m).saturating_mul(n));
+            all = all.then(&operands.and(made).and(product));
+            let mut axes: Vec<usize> = x.iter().chain(&axes).copied().filter(needed).collect();
+            axes.sort_unstable();
+            axes.dedup();
+            left = Some(axes);
+        }
+        all
+    }
+
     fn run_f32(&self, args: &mut Args<'_>) -> Result<(), Reason> {
         let read = |x: &'_ Tensor| {
             let mut wide = scarce::zeros(x.len());
@@ -238,7 +290,8 @@ fn products_f32(
 ) -> Result<(), Reason> {
     let (x, y) = (Lhs::Plain(Strided::rows(x, k)), Rhs::Plain(Strided::rows(y, n)));
     let at = |i: usize| (i * m * k, i * k * n);
-    Gemm::new((m, n, k), x, y).run_batch(isa, batch, at, z, (n, m * n)).map_err(limit)
+    let gemm = Gemm { by_sample: true, ..Gemm::new((m, n, k), x, y) };
+    gemm.run_batch(isa, batch, at, z, (n, m * n)).map_err(limit)
 }
 
 fn generic<T: Number>(

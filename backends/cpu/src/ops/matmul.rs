@@ -38,9 +38,6 @@ pub(super) struct Plan {
     /// Products in the batch.
     pub count: usize,
 }
-fn new(op: &MatMul, a: &[usize], b: &[usize]) -> Result<Plan, Reason> {
-    Ok(Plan::unfolded(op, a, b)?.folded(op.trans_a))
-}
 
 impl Plan {
     /// One product for each matrix of the batch.
@@ -105,12 +102,18 @@ impl Plan {
 }
 
 pub(super) fn compile(op: &MatMul, cx: &Cx<'_>) -> Result<Kernel, Reason> {
-    let plan = Plan::new(op, &cx.sizes(0)?, &cx.sizes(1)?)?;
+    let (a_sizes, b_sizes) = (cx.sizes(0)?, cx.sizes(1)?);
+    let plan = Plan::unfolded(op, &a_sizes, &b_sizes)?;
     let (dtype, isa) = (cx.dtype(0)?, cx.isa);
     if matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
         let (a, b) = pack(op, cx)?;
         let activation = op.activation.map(Activation::from).unwrap_or_default();
-        let product = Product { isa, plan, alpha: op.alpha, activation, a, b };
+        // Where b is computed, whether its batch is one or missing must not decide how many rows
+        // are multiplied together: a row may be a sample, and has the same bits in any batch.
+        let matrix = b_sizes.len() <= 2;
+        let plan = if b.is_some() || matrix { plan.folded(op.trans_a) } else { plan };
+        let by_sample = matrix && a_sizes.len() > 1;
+        let product = Product { isa, plan, alpha: op.alpha, activation, a, b, by_sample };
         let residual = cx.opt(3).is_some();
         let scratch = product.scratch(cx);
         return Ok(match dtype {
@@ -122,7 +125,7 @@ pub(super) fn compile(op: &MatMul, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     if op.activation.is_some() || (op.alpha != 1.0 && dtype != DType::F64) {
         return Err(unsupported!("a product of {dtype} matrices with {op:?}"));
     }
-    let alpha = f64::from(op.alpha);
+    let (alpha, plan) = (f64::from(op.alpha), plan.folded(op.trans_a));
     Ok(match dtype {
         DType::F64 => Kernel::new(move |args| generic(isa, &plan, alpha, args)),
         DType::I32 => Kernel::new(move |args| generic(isa, &plan, 1i32, args)),
@@ -207,9 +210,33 @@ struct Product {
     activation: Activation,
     a: Option<Arc<PackedA>>,
     b: Option<Arc<PackedB>>,
+    /// Whether rows are samples of a batch.
+    by_sample: bool,
 }
 
 impl Product {
+    /// What a run takes: operands that are packed on the way, and in half precision all that is
+    /// read and made, widened.
+    fn scratch(&self, cx: &Cx<'_>) -> Scratch {
+        let plan = &self.plan;
+        let lies = |packed, steps| if packed { Lies::Packed } else { Lies::Plain(steps) };
+        let (a, mut b) = (lies(self.a.is_some(), plan.a), lies(self.b.is_some(), plan.b));
+        if self.by_sample && self.b.is_none() {
+            // It is never read as it lies.
+            b = Lies::Made;
+        }
+        let sizes = (plan.m, plan.n, plan.k);
+        let product = room::scratch_of_batch(self.isa, plan.count, sizes, a, b);
+        if cx.dtype(0) == Ok(DType::F32) {
+            return product;
+        }
+        let packed = [self.a.is_some(), self.b.is_some(), false, false];
+        let read = (0..4).filter(|&i| !packed[i]).filter_map(|i| cx.opt(i)?.len());
+        let made = cx.outputs.first().and_then(Fact::len);
+        let wide = read.chain(made).fold(0, usize::saturating_add);
+        Scratch::floats(wide).and(product)
+    }
+
     /// f32, the residual in the output already if it is there but no input.
     fn run(&self, args: &mut Args<'_>, residual: bool) -> Result<(), Reason> {
         args.cx.check()?;
@@ -252,7 +279,9 @@ impl Product {
             activation: self.activation,
         };
         let (m, n, k) = (plan.m, plan.n, plan.k);
-        let gemm = Gemm { m, n, k, alpha: self.alpha, a, b, write, epilogue, backwards: false };
+        let by_sample = self.by_sample;
+        let gemm = Gemm { write, epilogue, by_sample, ..Gemm::new((m, n, k), a, b) };
+        let gemm = Gemm { alpha: self.alpha, ..gemm };
         gemm.run_batch(self.isa, plan.count, |i| plan.at(i), y, (n, m * n)).map_err(limit)
     }
 
