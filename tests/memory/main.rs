@@ -21,7 +21,11 @@ fn memory() {
         return assert!(status.unwrap().success(), "see above");
     }
     #[cfg(target_os = "linux")]
-    resident::a_run_takes_what_is_planned();
+    {
+        resident::a_run_takes_what_is_planned();
+        resident::sessions_leave_nothing_behind();
+    }
     scratch::no_kernel_takes_more_than_it_says();
+    scratch::the_limit_is_exact();
     refused::every_request_can_be_refused();
 }

@@ -55,3 +55,26 @@ pub fn a_run_takes_what_is_planned() {
         }
     }
 }
+
+/// Sessions that come and go, on several threads at a time.
+pub fn sessions_leave_nothing_behind() {
+    let (_, text) = models::texts().pop().unwrap();
+    let come_and_go = |times: usize| {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..times / 4 {
+                        let session = Session::builder().threads(2).load_text(&text).unwrap();
+                        session.run(models::inputs(&session)).unwrap();
+                    }
+                });
+            }
+        });
+    };
+    come_and_go(200);
+    let before = status("VmRSS:");
+    come_and_go(1000);
+    let grown = status("VmRSS:").saturating_sub(before);
+    println!("1000 sessions: {grown} bytes left behind");
+    assert!(grown < 1 << 20, "{grown} bytes");
+}

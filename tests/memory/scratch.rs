@@ -1,6 +1,6 @@
 //! Kernels say beforehand what they take besides inputs and outputs.
 
-use rinfer::Session;
+use rinfer::{Kind, Limits, Session};
 
 use crate::models;
 
@@ -27,4 +27,29 @@ pub fn no_kernel_takes_more_than_it_says() {
         }
     }
     assert!(taken > 0);
+}
+
+pub fn the_limit_is_exact() {
+    for (name, text) in models::texts() {
+        for threads in [1, 2] {
+            let load = |memory| {
+                let limits = Limits { memory, ..Limits::trusted() };
+                Session::builder().threads(threads).limits(limits).load_text(&text).unwrap()
+            };
+            let session = load(usize::MAX);
+            let inputs = models::inputs(&session);
+            let shapes: Vec<(&str, &[usize])> =
+                inputs.iter().map(|(n, t)| (&**n, t.shape())).collect();
+            let said = session.memory(&shapes).unwrap();
+            let peak = said.weights + said.arena + said.outputs + said.scratch;
+            let right = session.run(inputs.clone()).unwrap();
+            assert_eq!(load(peak).run(inputs.clone()).unwrap(), right, "{name}");
+            let tight = load(peak - 1);
+            let times = if name == "elements" { 1000 } else { 3 };
+            for _ in 0..times {
+                let error = tight.run(inputs.clone()).unwrap_err();
+                assert_eq!(error.kind(), Kind::Limit, "{name}: {error}");
+            }
+        }
+    }
 }

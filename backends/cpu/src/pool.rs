@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 use rinfer_graph::scarce;
+use rinfer_graph::sync::thread_local;
 use std::cell::RefCell;
 
 use crate::{meter, par};
@@ -124,17 +125,17 @@ pub(crate) fn with_shelf<R>(shelf: &mut Shelf, f: impl FnOnce() -> R) -> R {
     struct Restore<'a>(&'a mut Shelf, Option<Shelf>);
     impl Drop for Restore<'_> {
         fn drop(&mut self) {
-            *self.0 = RUN.replace(self.1.take()).unwrap_or_default();
+            *self.0 = RUN.with(|run| run.replace(self.1.take())).unwrap_or_default();
         }
     }
-    let before = RUN.replace(Some(std::mem::take(shelf)));
+    let before = RUN.with(|run| run.replace(Some(std::mem::take(shelf))));
     let _restore = Restore(shelf, before);
     par::outside_of_loops(f)
 }
 
 /// Gives back what this thread keeps for loops, until it keeps no more than `bytes`.
 pub(crate) fn shrink_own(bytes: usize) {
-    OWN.with_borrow_mut(|own| shrink(own, bytes));
+    OWN.with(|own| shrink(&mut own.borrow_mut(), bytes));
 }
 
 /// Gives back the largest buffers until no more than `bytes` are left.
@@ -169,10 +170,10 @@ fn put(shelf: &mut Shelf, buffer: Buffer) {
 /// The memory cannot be had; `f` is not called.
 pub fn with_scratch_of<T: Pod, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> Result<R, String> {
     let bytes = len.saturating_mul(size_of::<T>());
-    let of_run = !par::in_loop() && RUN.with_borrow(Option::is_some);
+    let of_run = !par::in_loop() && RUN.with(|run| run.borrow().is_some());
     let mut buffer = match of_run {
-        true => RUN.with_borrow_mut(|run| run.as_mut().map(|run| take(run, bytes))),
-        false => OWN.with_borrow_mut(|own| Some(take(own, bytes))),
+        true => RUN.with(|run| run.borrow_mut().as_mut().map(|run| take(run, bytes))),
+        false => OWN.with(|own| Some(take(&mut own.borrow_mut(), bytes))),
     }
     .unwrap_or_default();
     buffer.grow::<T>(len)?;
@@ -180,8 +181,8 @@ pub fn with_scratch_of<T: Pod, R>(len: usize, f: impl FnOnce(&mut [T]) -> R) -> 
     let r = f(&mut buffer.as_mut_slice()[..len]);
     drop(taken);
     match of_run {
-        true => RUN.with_borrow_mut(|run| put(run.get_or_insert_default(), buffer)),
-        false => OWN.with_borrow_mut(|own| put(own, buffer)),
+        true => RUN.with(|run| put(run.borrow_mut().get_or_insert_default(), buffer)),
+        false => OWN.with(|own| put(&mut own.borrow_mut(), buffer)),
     }
     Ok(r)
 }
