@@ -279,9 +279,8 @@ impl Product {
             activation: self.activation,
         };
         let (m, n, k) = (plan.m, plan.n, plan.k);
-        let by_sample = self.by_sample;
-        let gemm = Gemm { write, epilogue, by_sample, ..Gemm::new((m, n, k), a, b) };
-        let gemm = Gemm { alpha: self.alpha, ..gemm };
+        let (alpha, by_sample) = (self.alpha, self.by_sample);
+        let gemm = Gemm { alpha, write, epilogue, by_sample, ..Gemm::new((m, n, k), a, b) };
         gemm.run_batch(self.isa, plan.count, |i| plan.at(i), y, (n, m * n)).map_err(limit)
     }
 
