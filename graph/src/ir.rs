@@ -115,7 +115,16 @@ impl Graph {
         inputs: &[Option<ValueId>],
         outputs: usize,
     ) -> Result<OutputIds, Reason> {
-        let op = op.into();
+        self.push_op(op.into(), inputs, outputs)
+    }
+
+    /// [`Graph::push`], once for all operators.
+    pub(crate) fn push_op(
+        &mut self,
+        op: Op,
+        inputs: &[Option<ValueId>],
+        outputs: usize,
+    ) -> Result<OutputIds, Reason> {
         let facts = self.infer(&op, inputs, outputs)?;
         let outputs = facts.into_iter().map(|fact| self.value(fact)).collect::<OutputIds>();
         self.push_node(Node {
@@ -129,8 +138,12 @@ impl Graph {
 
     /// [`Graph::push`] for the many operators with one output and no omitted input.
     pub fn push1(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> Result<ValueId, Reason> {
+        self.push_op1(op.into(), inputs)
+    }
+
+    fn push_op1(&mut self, op: Op, inputs: &[ValueId]) -> Result<ValueId, Reason> {
         let inputs: InputIds = inputs.iter().copied().map(Some).collect();
-        Ok(self.push(op, &inputs, 1)?[0])
+        Ok(self.push_op(op, &inputs, 1)?[0])
     }
 
     /// Adds a node whose outputs are values of this graph already, at the end of the order.

@@ -407,10 +407,24 @@ fn halve<W: Split>(
     let mid = items.start + at;
     let (a, b) = work.split(at);
     let right = pieces - left;
-    join(
-        || halve(a, items.start..mid, (left, grain), f),
-        || halve(b, mid..items.end, (right, grain), f),
+    let (mut a, mut b) = (Some(a), Some(b));
+    // By reference, so that what stands behind `join` is there once and not for each kind of work.
+    join_two(
+        &mut || {
+            if let Some(a) = a.take() {
+                halve(a, items.start..mid, (left, grain), f);
+            }
+        },
+        &mut || {
+            if let Some(b) = b.take() {
+                halve(b, mid..items.end, (right, grain), f);
+            }
+        },
     );
+}
+
+fn join_two(a: &mut (dyn FnMut() + Send), b: &mut (dyn FnMut() + Send)) {
+    join(a, b);
 }
 
 /// One piece on this thread: at once if nothing can stop it, else in steps that grow until one

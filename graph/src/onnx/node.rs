@@ -205,7 +205,7 @@ impl NodeCx<'_> {
     /// Adds a node with the ONNX node's inputs and outputs.
     pub fn emit(&mut self, op: impl Into<Op>) -> Result<Outputs, Reason> {
         let inputs = std::mem::take(&mut self.inputs);
-        self.push(op, &inputs)
+        self.push_op(op.into(), &inputs, self.outputs)
     }
 
     /// Adds a node with these inputs and the ONNX node's outputs.
@@ -214,7 +214,7 @@ impl NodeCx<'_> {
         op: impl Into<Op>,
         inputs: &[Option<ValueId>],
     ) -> Result<Outputs, Reason> {
-        self.push_n(op, inputs, self.outputs)
+        self.push_op(op.into(), inputs, self.outputs)
     }
 
     /// Adds a node with these inputs and `outputs` outputs.
@@ -224,10 +224,20 @@ impl NodeCx<'_> {
         inputs: &[Option<ValueId>],
         outputs: usize,
     ) -> Result<Outputs, Reason> {
+        self.push_op(op.into(), inputs, outputs)
+    }
+
+    /// [`NodeCx::push_n`], once for all operators.
+    fn push_op(
+        &mut self,
+        op: Op,
+        inputs: &[Option<ValueId>],
+        outputs: usize,
+    ) -> Result<Outputs, Reason> {
         let name = self.name.clone();
         self.build.count_node()?;
         let graph = self.build.graph();
-        let made = graph.push(op, inputs, outputs)?;
+        let made = graph.push_op(op, inputs, outputs)?;
         if let Some(id) = made.first().and_then(|&v| graph.producer(v)) {
             graph.node_mut(id).name = name;
         }
@@ -236,8 +246,12 @@ impl NodeCx<'_> {
 
     /// Adds a node with these inputs and one output, a step of a composition.
     pub fn push1(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> Result<ValueId, Reason> {
+        self.push_op1(op.into(), inputs)
+    }
+
+    fn push_op1(&mut self, op: Op, inputs: &[ValueId]) -> Result<ValueId, Reason> {
         let inputs: SmallVec<[Option<ValueId>; 4]> = inputs.iter().copied().map(Some).collect();
-        Ok(self.push_n(op, &inputs, 1)?[0])
+        Ok(self.push_op(op, &inputs, 1)?[0])
     }
 
     /// One value as a node's only output.

@@ -142,7 +142,11 @@ impl Patch<'_> {
         inputs: &[Option<ValueId>],
         outputs: usize,
     ) -> Option<OutputIds> {
-        let op = op.into();
+        self.push_op(op.into(), inputs, outputs)
+    }
+
+    /// [`Patch::push`], once for all operators.
+    fn push_op(&mut self, op: Op, inputs: &[Option<ValueId>], outputs: usize) -> Option<OutputIds> {
         let made = {
             let facts: SmallVec<[Option<&Fact>; 4]> =
                 inputs.iter().map(|v| v.map(|v| self.fact(v))).collect();
@@ -156,8 +160,12 @@ impl Patch<'_> {
 
     /// [`Patch::push`] for the many operators with one output and no omitted input.
     pub fn push1(&mut self, op: impl Into<Op>, inputs: &[ValueId]) -> Option<ValueId> {
+        self.push_op1(op.into(), inputs)
+    }
+
+    fn push_op1(&mut self, op: Op, inputs: &[ValueId]) -> Option<ValueId> {
         let inputs: SmallVec<[Option<ValueId>; 4]> = inputs.iter().copied().map(Some).collect();
-        Some(self.push(op, &inputs, 1)?[0])
+        Some(self.push_op(op, &inputs, 1)?[0])
     }
 
     /// The rewrite: `outputs[i]` takes the place of the node's output `i`.

@@ -90,6 +90,10 @@ impl Broadcast {
     /// Calls `f(part of range, offset of each input)` for the runs that make up a range of the
     /// output's elements, in order; ranges count from the start of `range`.
     pub fn runs(&self, range: Range<usize>, mut f: impl FnMut(Range<usize>, &[usize])) {
+        self.each_run(range, &mut f);
+    }
+
+    fn each_run(&self, range: Range<usize>, f: &mut dyn FnMut(Range<usize>, &[usize])) {
         if range.is_empty() {
             return;
         }

@@ -27,6 +27,14 @@ pub fn binary(isa: Isa, f: BinaryFn, a: Side<'_, f32>, b: Side<'_, f32>, y: &mut
     {
         return power(isa, a, exponent, y);
     }
+    // What is another function, or that of the operands the other way round, has no loops.
+    let (f, a, b) = match f {
+        BinaryFn::And => (BinaryFn::Mul, a, b),
+        BinaryFn::Greater => (BinaryFn::Less, b, a),
+        BinaryFn::GreaterOrEqual => (BinaryFn::LessOrEqual, b, a),
+        BinaryFn::Or => (BinaryFn::Max, a, b),
+        f => (f, a, b),
+    };
     if vector_binary(isa, f, a, b, y) {
         return;
     }
@@ -160,17 +168,13 @@ fn binary_on<S: Simd>(
     let (zero, one) = (s.zero(), s.splat(1.0));
     rows! {
         BinaryFn::Add => a, b a + b;
-        BinaryFn::And => a, b a * b;
         BinaryFn::Div => a, b a / b;
         BinaryFn::Equal => a, b a.eq(b).select(one, zero);
-        BinaryFn::Greater => a, b a.gt(b).select(one, zero);
-        BinaryFn::GreaterOrEqual => a, b a.ge(b).select(one, zero);
         BinaryFn::Less => a, b a.lt(b).select(one, zero);
         BinaryFn::LessOrEqual => a, b a.le(b).select(one, zero);
         BinaryFn::Max => a, b s.max_nan(a, b);
         BinaryFn::Min => a, b s.min_nan(a, b);
         BinaryFn::Mul => a, b a * b;
-        BinaryFn::Or => a, b s.max_nan(a, b);
         BinaryFn::PRelu => a, b a.lt(zero).select(a * b, a);
         BinaryFn::Sub => a, b a - b;
         BinaryFn::Xor => a, b (a - b).abs();
@@ -227,25 +231,33 @@ fn expm1<S: Simd>(s: S, x: S::F32) -> S::F32 {
 /// `y[i] = f(x[i])`
 #[inline(always)]
 fn map<S: Simd>(s: S, x: Side<'_, f32>, y: &mut [f32], f: impl Fn(S::F32) -> S::F32) {
-    let Some(x) = x else {
-        let mut ys = y.chunks_exact_mut(S::LANES);
-        for y in &mut ys {
-            f(s.load(y)).store(y);
+    let n = y.len();
+    let one_for_all = x.is_some_and(|x| x.len() != n);
+    let mut ys = y.chunks_exact_mut(S::LANES);
+    let last = match x {
+        None => {
+            for y in &mut ys {
+                f(s.load(y)).store(y);
+            }
+            s.load_partial(ys.into_remainder(), 0.0)
         }
-        let y = ys.into_remainder();
-        return f(s.load_partial(y, 0.0)).store_partial(y);
+        Some(x) if one_for_all => s.splat(x[0]),
+        Some(x) => {
+            let mut xs = x.chunks_exact(S::LANES);
+            for (x, y) in (&mut xs).zip(&mut ys) {
+                f(s.load(x)).store(y);
+            }
+            s.load_partial(xs.remainder(), 0.0)
+        }
     };
-    if x.len() != y.len() {
+    // Once for all cases: some functions are long.
+    let last = f(last);
+    if one_for_all {
         let mut one = [0.0; crate::simd::MAX_LANES];
-        f(s.splat(x[0])).store(&mut one);
+        last.store(&mut one);
         return y.fill(one[0]);
     }
-    let mut xs = x.chunks_exact(S::LANES);
-    let mut ys = y.chunks_exact_mut(S::LANES);
-    for (x, y) in (&mut xs).zip(&mut ys) {
-        f(s.load(x)).store(y);
-    }
-    f(s.load_partial(xs.remainder(), 0.0)).store_partial(ys.into_remainder());
+    last.store_partial(&mut y[n - n % S::LANES..]);
 }
 
 /// `y[i] = f(a[i], b[i])`

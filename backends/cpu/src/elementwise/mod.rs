@@ -7,6 +7,7 @@
 mod broadcast;
 pub mod float;
 pub mod half;
+pub mod ints;
 pub mod number;
 pub mod real;
 
@@ -35,6 +36,16 @@ pub fn for_chunks<Y: Send>(
     cx: &RunCx<'_>,
     f: impl Fn(usize, &mut [Y]) + Sync,
 ) -> Result<(), Reason> {
+    // One function for every `f`: a call for each chunk is nothing beside the chunk.
+    chunks(y, ps, cx, &f)
+}
+
+fn chunks<Y: Send>(
+    y: &mut [Y],
+    ps: usize,
+    cx: &RunCx<'_>,
+    f: &(dyn Fn(usize, &mut [Y]) + Sync),
+) -> Result<(), Reason> {
     par::chunks_mut(y, CHUNK, par::grain(CHUNK * ps / 1000), |i, y| {
         if cx.check().is_ok() {
             f(i * CHUNK, y);
@@ -50,6 +61,16 @@ pub fn for_runs<Y: Send>(
     ps: usize,
     cx: &RunCx<'_>,
     f: impl Fn(&[usize], &mut [Y]) + Sync,
+) -> Result<(), Reason> {
+    runs(plan, y, ps, cx, &f)
+}
+
+fn runs<Y: Send>(
+    plan: &Broadcast,
+    y: &mut [Y],
+    ps: usize,
+    cx: &RunCx<'_>,
+    f: &(dyn Fn(&[usize], &mut [Y]) + Sync),
 ) -> Result<(), Reason> {
     if y.len() != plan.len() {
         return Err(invalid!("{} elements where {} are planned", y.len(), plan.len()));

@@ -8,7 +8,7 @@ use rinfer_graph::{
 use super::{cast, pointwise};
 use crate::convert::Float;
 use crate::elementwise::number::{Int, Number, compare};
-use crate::elementwise::{Broadcast, each, float, half as halves, staged, zip};
+use crate::elementwise::{Broadcast, each, float, half as halves, ints, staged, zip};
 use crate::kernel::{Cx, Kernel, limit};
 use crate::par;
 use crate::pool::with_scratch;
@@ -102,7 +102,8 @@ fn arithmetic(isa: Isa, f: BinaryFn, dtype: DType, plan: Broadcast) -> Result<Ke
         }, else return Err(unsupported!("{f} of {dtype} is not supported"))),
         DType::F64 => over::<f64>(plan, numbers::<f64>(f).or_else(|| doubles(f)), f)?,
         DType::Bool => over::<Bool>(plan, logic(f), f)?,
-        _ => with_dtype!(dtype, [i8, i16, i32, i64, u8, u16, u32, u64], T => {
+        _ if ints::is_narrow(dtype) => narrow(f, dtype, plan)?,
+        _ => with_dtype!(dtype, [i32, i64, u64], T => {
             let run = numbers::<T>(f).or_else(|| integers::<T>(f));
             match f {
                 BinaryFn::Div | BinaryFn::Mod { .. } => divide::<T>(plan, run, f)?,
@@ -122,6 +123,21 @@ fn over<T: Element>(
 ) -> Result<Kernel, Reason> {
     let run = run.ok_or_else(|| unsupported!("{f} of {} is not supported", T::DTYPE))?;
     Ok(Kernel::new(move |args| zip::<T, T, T>(args, &plan, 1000, |a, b, y| staged(a, b, y, run))))
+}
+
+/// Functions of integers that have no loops of their own; what they make wraps as it is written.
+fn narrow(f: BinaryFn, dtype: DType, plan: Broadcast) -> Result<Kernel, Reason> {
+    let run = numbers::<i64>(f).or_else(|| integers::<i64>(f));
+    let run = run.ok_or_else(|| unsupported!("{f} of {dtype} is not supported"))?;
+    let divides = matches!(f, BinaryFn::Div | BinaryFn::Mod { .. });
+    Ok(Kernel::new(move |args| {
+        let b = args.opt(1).unwrap_or(&args.outputs[0]);
+        let zero = |b: &[u8]| b.iter().all(|&byte| byte == 0);
+        if divides && !plan.is_empty() && b.as_bytes().chunks(dtype.size()).any(zero) {
+            return Err(invalid!("division of {dtype} by zero"));
+        }
+        ints::zip(args, &plan, 3000, run)
+    }))
 }
 
 /// Like [`over`], for functions that have no result for a divisor of 0.
@@ -224,7 +240,10 @@ fn comparison(isa: Isa, f: BinaryFn, dtype: DType, plan: Broadcast) -> Result<Ke
                 })
             })
         }, else return Err(unsupported!("{f} of {dtype} is not supported"))),
-        _ => with_dtype!(dtype, [Bool, f32, f64, i8, i16, i32, i64, u8, u16, u32, u64], T => {
+        _ if ints::is_narrow(dtype) => {
+            Kernel::new(move |args| ints::compare(args, &plan, 1500, |a, b, y| compare(f, a, b, y)))
+        }
+        _ => with_dtype!(dtype, [f32, f64, i32, i64, u64], T => {
             direct::<T>(f, plan)
         }, else return Err(unsupported!("{f} of {dtype} is not supported"))),
     })
@@ -235,30 +254,55 @@ fn mixed_power(dtype: DType, plan: Broadcast) -> Result<Kernel, Reason> {
     let run = move |args: &mut crate::kernel::Args<'_>| {
         let exponents = args.input(1)?;
         if dtype.is_int() && exponents.dtype().is_int() {
-            let mut b = cast::to_ints(exponents)?;
-            if exponents.dtype() == DType::U64 {
-                b.iter_mut().filter(|n| **n < 0).for_each(|n| *n = huge(*n));
-            }
-            return with_dtype!(dtype, [i8, i16, i32, i64, u8, u16, u32, u64], T => {
-                raise::<T, i64>(args, &plan, &b, Int::pow)
-            }, else Err(unsupported!("Pow of {dtype} is not supported")));
+            return whole_power(args, &plan);
         }
         let b = cast::to_doubles(exponents)?;
         match dtype {
             DType::F32 => raise::<f32, f64>(args, &plan, &b, |a, b| f64::from(a).powf(b) as f32),
             DType::F64 => raise::<f64, f64>(args, &plan, &b, f64::powf),
-            DType::F16 => {
-                raise::<f16, f64>(args, &plan, &b, |a, b| f16::from_f64(a.to_f64().powf(b)))
+            _ => {
+                let a = cast::to_doubles(args.input(0)?)?;
+                let made = raised(args, &plan, (&a, &b), f64::powf)?;
+                cast::from_doubles(&made, &mut args.outputs[0])
             }
-            DType::BF16 => {
-                raise::<bf16, f64>(args, &plan, &b, |a, b| bf16::from_f64(a.to_f64().powf(b)))
-            }
-            _ => with_dtype!(dtype, [i8, i16, i32, i64, u8, u16, u32, u64], T => {
-                raise::<T, f64>(args, &plan, &b, |a, b| T::wrap(a.to_f64().powf(b) as i64))
-            }, else Err(unsupported!("Pow of {dtype} is not supported"))),
         }
     };
     Ok(Kernel::new(run))
+}
+
+/// Integers to the power of integers, both of any type, as u64 or i64.
+fn whole_power(args: &mut crate::kernel::Args<'_>, plan: &Broadcast) -> Result<(), Reason> {
+    let (bases, exponents) = (args.input(0)?, args.input(1)?);
+    let (a, mut b) = (cast::to_ints(bases)?, cast::to_ints(exponents)?);
+    if exponents.dtype() == DType::U64 {
+        b.iter_mut().filter(|n| **n < 0).for_each(|n| *n = huge(*n));
+    }
+    let f = match bases.dtype() {
+        DType::U64 => |a: i64, b: i64| Int::pow(a as u64, b) as i64,
+        _ => Int::pow,
+    };
+    let made = raised(args, plan, (&a, &b), f)?;
+    let y = &mut args.outputs[0];
+    ints::narrow(&made, y.dtype(), y.as_mut_bytes());
+    Ok(())
+}
+
+/// `f` of all pairs.
+fn raised<A: Copy + Default, E: Copy>(
+    args: &crate::kernel::Args<'_>,
+    plan: &Broadcast,
+    (a, b): (&[A], &[E]),
+    f: fn(A, E) -> A,
+) -> Result<Vec<A>, Reason> {
+    let mut made = vec![A::default(); plan.len()];
+    plan.runs(0..plan.len(), |range, at| {
+        if args.cx.check().is_ok() {
+            let n = range.len();
+            each(plan.part(0, a, at[0], n), plan.part(1, b, at[1], n), &mut made[range], f);
+        }
+    });
+    args.cx.check()?;
+    Ok(made)
 }
 
 fn raise<T: Element, E: Copy + Sync>(

@@ -7,13 +7,10 @@ use rinfer_graph::float8::{
     F4E2M1, F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ, F8E8M0, f4e2m1_from_f32,
 };
 use rinfer_graph::ops::Cast;
-use rinfer_graph::{
-    Bool, DType, Element, Reason, Strings, Tensor, Value, invalid, scarce, unsupported, with_dtype,
-};
+use rinfer_graph::{DType, Element, Reason, Strings, Tensor, Value, invalid, scarce, unsupported};
 
 use crate::convert::Float;
-use crate::elementwise::number::Int;
-use crate::elementwise::{for_chunks, map};
+use crate::elementwise::{for_chunks, ints, map};
 use crate::kernel::{Cx, Kernel};
 use crate::par;
 use crate::simd::Isa;
@@ -177,14 +174,8 @@ fn read_ints(x: &Tensor, start: usize, y: &mut [i64]) {
             let negative = !dtype.is_unsigned() && code >> (bits - 1) != 0;
             *y = if negative { code - (1 << bits) } else { code };
         }
-    } else if dtype == DType::Bool {
-        let x = &x.as_slice::<Bool>()[start..];
-        x.iter().zip(y).for_each(|(x, y)| *y = x.get() as i64);
     } else {
-        with_dtype!(dtype, [i8, i16, i32, i64, u8, u16, u32, u64], T => {
-            let x = &x.as_slice::<T>()[start..];
-            x.iter().zip(y).for_each(|(&x, y)| *y = x.to_i64());
-        }, else unreachable!("compile admits no other dtype"))
+        ints::widen(x, start, y);
     }
 }
 
@@ -219,13 +210,8 @@ fn write_ints(x: &[i64], to: DType, y: &mut [u8]) {
     if to.is_packed() {
         let mask = (1i64 << to.bits()) - 1;
         pack(x, to.bits(), y, |&x| (x & mask) as u8);
-    } else if to == DType::Bool {
-        x.iter().zip(y).for_each(|(&x, y)| *y = x as u8);
     } else {
-        with_dtype!(to, [i8, i16, i32, i64, u8, u16, u32, u64], T => {
-            let y = bytemuck::cast_slice_mut::<u8, T>(y);
-            x.iter().zip(y).for_each(|(&x, y)| *y = T::wrap(x));
-        }, else unreachable!("compile admits no other dtype"))
+        ints::narrow(x, to, y);
     }
 }
 
@@ -279,6 +265,18 @@ pub(super) fn to_doubles(x: &Tensor) -> Result<Vec<f64>, Reason> {
         to_ints(x)?.iter().zip(&mut y).for_each(|(&x, y)| *y = x as f64);
     }
     Ok(y)
+}
+
+/// Numbers as the elements of a tensor: floats rounded, integers towards zero and wrapping.
+pub(super) fn from_doubles(x: &[f64], y: &mut Tensor) -> Result<(), Reason> {
+    let to = y.dtype();
+    if to.is_float() {
+        write_floats(x, Cast::to(to), y.as_mut_bytes());
+        return Ok(());
+    }
+    let ints: Vec<i64> = x.iter().map(|&x| x as i64).collect();
+    write_ints(&ints, to, y.as_mut_bytes());
+    Ok(())
 }
 
 fn text(inputs: &[Option<Value>]) -> Result<&Strings, Reason> {
@@ -344,6 +342,7 @@ fn parse(x: &Strings, op: Cast) -> Result<Value, Reason> {
 mod tests {
     use super::*;
     use crate::eval::testing::{run, run1};
+    use rinfer_graph::Bool;
 
     fn cast(x: &Tensor, to: DType) -> Tensor {
         let made: Vec<Tensor> = Isa::available()

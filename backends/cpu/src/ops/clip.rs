@@ -3,7 +3,7 @@ use half::{bf16, f16};
 use rinfer_graph::{DType, Element, Reason, Tensor, invalid, unsupported, with_dtype};
 
 use crate::elementwise::number::Number;
-use crate::elementwise::{Side, float, half as halves, map};
+use crate::elementwise::{Side, float, half as halves, ints, map};
 use crate::kernel::{Args, Cx, Kernel};
 
 pub(super) fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
@@ -21,7 +21,12 @@ pub(super) fn compile(cx: &Cx<'_>) -> Result<Kernel, Reason> {
                 })
             })
         }, else return Err(unsupported!("Clip of {dtype} is not supported"))),
-        _ => with_dtype!(dtype, [f64, i8, i16, i32, i64, u8, u16, u32, u64], T => {
+        _ if dtype != DType::Bool && ints::is_narrow(dtype) => Kernel::new(move |args| {
+            let bound = |i| Ok::<_, Reason>(scalar(args, i)?.and_then(Tensor::to_ints));
+            let [lo, hi] = [bound(1)?, bound(2)?].map(|bound| bound.map(|bound| bound[0]));
+            ints::map(args, 1_000, &|y| clip(None, lo, hi, y))
+        }),
+        _ => with_dtype!(dtype, [f64, i32, i64, u64], T => {
             Kernel::new(move |args| {
                 let (lo, hi) = (bound::<T>(args, 1)?, bound::<T>(args, 2)?);
                 map::<T, T>(args, 600, |x, y| clip(x, lo, hi, y))

@@ -162,6 +162,15 @@ pub(super) fn by_rows<W: Word>(
     row: usize,
     f: impl Fn(Range<usize>, &mut [W]) + Sync,
 ) -> Result<(), Reason> {
+    by_slabs(cx, y, row, &f)
+}
+
+fn by_slabs<W: Word>(
+    cx: &RunCx<'_>,
+    y: &mut [W],
+    row: usize,
+    f: &(dyn Fn(Range<usize>, &mut [W]) + Sync),
+) -> Result<(), Reason> {
     if y.is_empty() {
         return Ok(());
     }
@@ -203,6 +212,15 @@ pub(super) fn for_runs(
     offset: usize,
     rows: Range<usize>,
     mut f: impl FnMut(usize, isize, usize),
+) {
+    each_run(axes, offset, rows, &mut f);
+}
+
+fn each_run(
+    axes: &[Stride],
+    offset: usize,
+    rows: Range<usize>,
+    f: &mut dyn FnMut(usize, isize, usize),
 ) {
     let Some((last, outer)) = axes.split_last() else {
         if !rows.is_empty() {

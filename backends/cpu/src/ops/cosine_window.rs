@@ -50,8 +50,13 @@ pub(super) fn compile_mel(op: &MelWeightMatrix) -> Result<Kernel, Reason> {
         if let Some(&edge) = edges.iter().find(|&&edge| edge > shape[0]) {
             return Err(invalid!("a filter reaches bin {edge} of {}", shape[0]));
         }
-        with_wide!(dtype, T => fill(&edges, shape, y.as_mut_slice::<T>()),
-            else Err(invalid!("weights of type {dtype}")))
+        let mut made = vec![0.0; y.len()];
+        fill(&edges, shape, &mut made)?;
+        with_wide!(dtype, T => {
+            let y = y.as_mut_slice::<T>();
+            y.iter_mut().zip(&made).for_each(|(y, &made)| *y = T::narrow(made));
+            Ok(())
+        }, else Err(invalid!("weights of type {dtype}")))
     }))
 }
 
@@ -72,19 +77,18 @@ fn edges(bins: usize, length: f64, rate: f64, low: f64, high: f64) -> Result<Vec
 }
 
 /// A triangle in each column, 1 at its peak.
-fn fill<T: Wide>(edges: &[usize], [rows, bins]: [usize; 2], y: &mut [T]) -> Result<(), Reason> {
-    y.fill(T::narrow(0.0));
+fn fill(edges: &[usize], [rows, bins]: [usize; 2], y: &mut [f64]) -> Result<(), Reason> {
     for (i, edge) in edges.windows(3).enumerate() {
         let [start, peak, end] = [edge[0], edge[1], edge[2]];
         if peak >= rows {
             return Err(invalid!("a filter has its peak at bin {peak} of {rows}"));
         }
         for row in start..peak {
-            y[row * bins + i] = T::narrow((row - start) as f64 / (peak - start) as f64);
+            y[row * bins + i] = (row - start) as f64 / (peak - start) as f64;
         }
-        y[peak * bins + i] = T::narrow(1.0);
+        y[peak * bins + i] = 1.0;
         for row in peak..end {
-            y[row * bins + i] = T::narrow((end - row) as f64 / (end - peak) as f64);
+            y[row * bins + i] = (end - row) as f64 / (end - peak) as f64;
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use rinfer_graph::ops::{Einsum, EinsumLabels};
 use rinfer_graph::{DType, Element, Reason, Tensor, scarce, unsupported};
 
 use crate::convert;
+use crate::elementwise::ints;
 use crate::gemm::room::{self, Lies};
 use crate::gemm::{Gemm, Lhs, Number, Rhs, Strided, Write, gemm_generic};
 use crate::kernel::{Args, Cx, Kernel, limit};
@@ -34,15 +35,31 @@ pub(super) fn compile(op: &Einsum, cx: &Cx<'_>) -> Result<Kernel, Reason> {
         let scratch = sum.scratch::<f32>().and(Scratch::floats(2 * wide));
         return Ok(Kernel::new(move |args| sum.run_f32(args)).takes(scratch));
     }
-    rinfer_graph::with_dtype!(dtype, [f64, i8, i16, i32, i64, u8, u16, u32, u64], T => {
-        let scratch = sum.scratch::<T>();
-        Ok(Kernel::new(move |args| {
-            let made = sum.run::<T>(args, |x| Ok(Cow::Borrowed(x.as_slice())), generic::<T>)?;
-            args.outputs[0].as_mut_slice::<T>().copy_from_slice(&made);
+    if dtype == DType::F64 {
+        let scratch = sum.scratch::<f64>();
+        return Ok(Kernel::new(move |args| {
+            let made = sum.run(args, &|x| Ok(Cow::Borrowed(x.as_slice())), generic::<f64>)?;
+            args.outputs[0].as_mut_slice::<f64>().copy_from_slice(&made);
             Ok(())
         })
-        .takes(scratch))
-    }, else Err(unsupported!("Einsum of {dtype} is not supported")))
+        .takes(scratch));
+    }
+    if !dtype.is_int() || dtype.is_packed() {
+        return Err(unsupported!("Einsum of {dtype} is not supported"));
+    }
+    let scratch = sum.scratch::<i64>().and(Scratch::of::<i64>(2 * sum.largest()));
+    // The low bits of sums of products are those of the operands' low bits: i64 serves all.
+    Ok(Kernel::new(move |args| {
+        let read = |x: &'_ Tensor| {
+            let mut wide = scarce::zeros(x.len());
+            ints::widen(x, 0, &mut wide);
+            Ok(Cow::Owned(wide))
+        };
+        let made = sum.run(args, &read, generic::<i64>)?;
+        ints::narrow(&made, dtype, args.outputs[0].as_mut_bytes());
+        Ok(())
+    })
+    .takes(scratch))
 }
 
 struct Sum {
@@ -122,8 +139,8 @@ impl Sum {
             Ok(Cow::Owned(wide))
         };
         let made = match args.outputs[0].dtype() {
-            DType::F32 => self.run(args, |x| Ok(Cow::Borrowed(x.as_slice())), products_f32)?,
-            _ => self.run(args, read, products_f32)?,
+            DType::F32 => self.run(args, &|x| Ok(Cow::Borrowed(x.as_slice())), products_f32)?,
+            _ => self.run(args, &read, products_f32)?,
         };
         convert::write(self.isa, &made, &mut args.outputs[0], 0)
     }
@@ -131,7 +148,7 @@ impl Sum {
     fn run<'a, T: Number + Element>(
         &self,
         args: &Args<'a>,
-        read: impl Fn(&'a Tensor) -> Result<Cow<'a, [T]>, Reason>,
+        read: &dyn Fn(&'a Tensor) -> Result<Cow<'a, [T]>, Reason>,
         products: Products<T>,
     ) -> Result<Cow<'a, [T]>, Reason> {
         let mut left: Option<Operand<'a, T>> = None;
@@ -144,11 +161,11 @@ impl Sum {
             let data = read(args.input(i)?)?;
             let (axes, shape) = (&self.labels.inputs[i], &self.shapes[i]);
             left = Some(match left {
-                None => self.gathered(axes, shape, data, needed)?,
+                None => self.gathered(axes, shape, data, &needed)?,
                 Some(left) => {
                     let keep = |label: usize| needed(label) || left.axes.contains(&label);
-                    let right = self.gathered(axes, shape, data, keep)?;
-                    self.product(left, right, needed, products)?
+                    let right = self.gathered(axes, shape, data, &keep)?;
+                    self.product(left, right, &needed, products)?
                 }
             });
         }
@@ -169,7 +186,7 @@ impl Sum {
         labels: &[usize],
         shape: &[usize],
         data: Cow<'a, [T]>,
-        keep: impl Fn(usize) -> bool,
+        keep: &dyn Fn(usize) -> bool,
     ) -> Result<Operand<'a, T>, Reason> {
         let strides = rinfer_graph::shape::strides(shape);
         let (mut axes, mut steps): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
@@ -212,7 +229,7 @@ impl Sum {
         &self,
         x: Operand<'a, T>,
         y: Operand<'a, T>,
-        needed: impl Fn(usize) -> bool,
+        needed: &dyn Fn(usize) -> bool,
         products: Products<T>,
     ) -> Result<Operand<'a, T>, Reason> {
         let both = |a: &usize| x.axes.contains(a) && y.axes.contains(a);

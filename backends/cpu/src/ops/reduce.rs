@@ -6,7 +6,7 @@
 use half::{bf16, f16};
 use rinfer_graph::backend::RunCx;
 use rinfer_graph::ops::{Reduce, ReduceKind};
-use rinfer_graph::{Bool, DType, Fact, Reason, invalid, unsupported};
+use rinfer_graph::{DType, Fact, Reason, invalid, unsupported};
 
 use super::fold::{self, CHUNK, Rows, Which};
 use super::{lanes, reduce_exact as exact};
@@ -36,15 +36,9 @@ pub(super) fn compile(op: &Reduce, cx: &Cx<'_>) -> Result<Kernel, Reason> {
             Kernel::new(move |args| run_half::<bf16>(isa, kind, &layout, args)).takes(wide)
         }
         DType::F64 => exact::floats(kind, layout),
-        DType::I8 => exact::ints::<i8>(kind, layout)?,
-        DType::I16 => exact::ints::<i16>(kind, layout)?,
-        DType::I32 => exact::ints::<i32>(kind, layout)?,
-        DType::I64 => exact::ints::<i64>(kind, layout)?,
-        DType::U8 => exact::ints::<u8>(kind, layout)?,
-        DType::U16 => exact::ints::<u16>(kind, layout)?,
-        DType::U32 => exact::ints::<u32>(kind, layout)?,
-        DType::U64 => exact::ints::<u64>(kind, layout)?,
-        DType::Bool => exact::ints::<Bool>(kind, layout)?,
+        dtype if dtype == DType::Bool || (dtype.is_int() && dtype.size() > 0) => {
+            exact::ints(kind, dtype, layout)?
+        }
         dtype => return Err(unsupported!("Reduce{kind:?} of {dtype} is not supported")),
     })
 }
@@ -337,7 +331,7 @@ fn finite(max: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::eval::testing::run1;
-    use rinfer_graph::{Element, Tensor};
+    use rinfer_graph::{Bool, Element, Tensor};
 
     fn reduce<T: Element>(isa: Isa, kind: ReduceKind, x: &Tensor, axes: &[i64]) -> Vec<T> {
         let op = Reduce { kind, keepdims: false, noop_with_empty_axes: false };

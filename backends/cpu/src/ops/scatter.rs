@@ -1,11 +1,13 @@
 //! ScatterElements, ScatterND, TensorScatter: indices are checked, then the data is copied (or is
 //! there already), then updates are applied in order.
+use std::sync::Arc;
+
 use half::{bf16, f16};
 use rinfer_graph::ops::{Reduction, ScatterElements, ScatterND, TensorScatter};
 use rinfer_graph::{Bool, Element, Reason, invalid, unsupported, with_dtype, with_width};
 
 use super::copy::{Word, copy_flat, for_runs};
-use super::gather::{ElementRows, map_indices, positions, tuple_offsets};
+use super::gather::{ElementRows, Positions, map_indices, positions, tuple_offsets};
 use crate::kernel::{Args, Cx, Kernel};
 
 /// A number that updates can be reduced into.
@@ -48,63 +50,79 @@ reduce! {
 }
 
 /// The kernel that `plan` describes, for the dtype of input 0.
-fn reducing<P: Apply + Clone + Send + Sync + 'static>(
+fn reducing(
     cx: &Cx<'_>,
     reduction: Reduction,
-    plan: P,
+    plan: impl Plan + 'static,
 ) -> Result<Kernel, Reason> {
-    let dtype = cx.dtype(0)?;
+    let (dtype, plan) = (cx.dtype(0)?, Arc::new(plan));
     if reduction == Reduction::None {
         return super::text::moves(cx, |cx| {
             let (dtype, plan) = (cx.dtype(0)?, plan.clone());
             with_width!(dtype, W => {
-                let kernel = Kernel::new(move |args| plan.apply(args, |_: W, update| update));
+                let kernel = Kernel::new(move |args| apply(&*plan, args, |_: W, update| update));
                 Ok(kernel.in_place(&[0]))
             }, else Err(invalid!("{dtype} does not move by itself")))
         });
     }
     with_dtype!(dtype, [f32, f64, f16, bf16, i8, i16, i32, i64, u8, u16, u32, u64, Bool], T => {
         let kernel =
-            Kernel::new(move |args| plan.apply(args, |a: T, b| T::reduce(a, b, reduction)));
+            Kernel::new(move |args| apply(&*plan, args, |a: T, b| T::reduce(a, b, reduction)));
         Ok(kernel.in_place(&[0]))
     }, else Err(unsupported!("a reducing scatter of {dtype} is not supported")))
 }
 
 /// What is written where, settled for given sizes.
-trait Apply {
-    fn apply<W: Word>(&self, args: &mut Args<'_>, f: impl Fn(W, W) -> W) -> Result<(), Reason>;
+trait Plan: Send + Sync {
+    /// Where each update goes, and of how many elements it is.
+    fn targets(&self, args: &Args<'_>) -> Result<(Positions, usize), Reason>;
+}
+
+fn apply<W: Word>(
+    plan: &dyn Plan,
+    args: &mut Args<'_>,
+    f: impl Fn(W, W) -> W,
+) -> Result<(), Reason> {
+    let (at, inner) = plan.targets(args)?;
+    begin(args)?;
+    let updates = args.input(2)?.as_bits::<W>();
+    let y = args.outputs[0].as_mut_bits::<W>();
+    if inner == 1 {
+        for (&at, &update) in at.iter().zip(updates) {
+            y[at] = f(y[at], update);
+        }
+    } else if inner > 1 {
+        for (&at, updates) in at.iter().zip(updates.chunks_exact(inner)) {
+            for (y, &update) in y[at..][..inner].iter_mut().zip(updates) {
+                *y = f(*y, update);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes output 0 hold the data, unless it does already.
-fn begin<W: Word>(args: &mut Args<'_>) -> Result<(), Reason> {
+fn begin(args: &mut Args<'_>) -> Result<(), Reason> {
     match args.opt(0) {
-        Some(x) => copy_flat(args.cx, x.as_bits::<W>(), args.outputs[0].as_mut_bits()),
+        Some(x) => copy_flat(args.cx, x.as_bytes(), args.outputs[0].as_mut_bytes()),
         None => Ok(()),
     }
 }
 
-#[derive(Clone)]
-struct Elements(std::sync::Arc<ElementRows>);
-
-impl Apply for Elements {
-    fn apply<W: Word>(&self, args: &mut Args<'_>, f: impl Fn(W, W) -> W) -> Result<(), Reason> {
-        let rows = &self.0;
-        let at = positions(args.input(1)?, rows.size)?;
-        let updates = args.input(2)?.as_bits::<W>();
-        begin::<W>(args)?;
-        let y = args.outputs[0].as_mut_bits::<W>();
-        let count = updates.len().checked_div(rows.len).unwrap_or(0);
-        let mut updates = at.iter().zip(updates);
-        for_runs(&rows.outer, 0, 0..count, |base, step, count| {
+impl Plan for ElementRows {
+    fn targets(&self, args: &Args<'_>) -> Result<(Positions, usize), Reason> {
+        let mut at = positions(args.input(1)?, self.size)?;
+        let count = at.len().checked_div(self.len).unwrap_or(0);
+        let mut rest = at.iter_mut();
+        for_runs(&self.outer, 0, 0..count, |base, step, count| {
             for row in 0..count as isize {
                 let base = (base as isize + row * step) as usize;
-                for (k, (&at, &update)) in updates.by_ref().take(rows.len).enumerate() {
-                    let y = &mut y[base + k * rows.along + at * rows.step];
-                    *y = f(*y, update);
+                for (k, at) in rest.by_ref().take(self.len).enumerate() {
+                    *at = base + k * self.along + *at * self.step;
                 }
             }
         });
-        Ok(())
+        Ok((at, 1))
     }
 }
 
@@ -114,31 +132,19 @@ pub(super) fn compile_elements(op: &ScatterElements, cx: &Cx<'_>) -> Result<Kern
     if cx.sizes(2)? != indices {
         return Err(invalid!("updates of shape {:?} for {indices:?} indices", cx.sizes(2)?));
     }
-    reducing(cx, op.reduction, Elements(std::sync::Arc::new(rows)))
+    reducing(cx, op.reduction, rows)
 }
 
-#[derive(Clone)]
 struct Slices {
     sizes: rinfer_graph::shape::Sizes,
     tuple: usize,
     inner: usize,
 }
 
-impl Apply for Slices {
-    fn apply<W: Word>(&self, args: &mut Args<'_>, f: impl Fn(W, W) -> W) -> Result<(), Reason> {
+impl Plan for Slices {
+    fn targets(&self, args: &Args<'_>) -> Result<(Positions, usize), Reason> {
         let at = tuple_offsets(&self.sizes, self.tuple, (0, usize::MAX), args.input(1)?)?;
-        let updates = args.input(2)?.as_bits::<W>();
-        begin::<W>(args)?;
-        let y = args.outputs[0].as_mut_bits::<W>();
-        if self.inner == 0 {
-            return Ok(());
-        }
-        for (&at, updates) in at.iter().zip(updates.chunks_exact(self.inner)) {
-            for (y, &update) in y[at..][..self.inner].iter_mut().zip(updates) {
-                *y = f(*y, update);
-            }
-        }
-        Ok(())
+        Ok((at, self.inner))
     }
 }
 
@@ -188,29 +194,27 @@ pub(super) fn compile_tensor(op: &TensorScatter, cx: &Cx<'_>) -> Result<Kernel, 
             m: update[axis],
             inner: sizes[axis + 1..].iter().product(),
         };
-        let (batch, dtype) = (sizes[0], cx.dtype(0)?);
-        with_width!(dtype, W => {
-            let kernel = Kernel::new(move |args| update_cache::<W>(&cache, batch, args));
-            Ok(kernel.in_place(&[0]))
-        }, else Err(invalid!("{dtype} does not move by itself")))
+        let batch = sizes[0];
+        Ok(Kernel::new(move |args| update_cache(&cache, batch, args)).in_place(&[0]))
     })
 }
 
-fn update_cache<W: Word>(cache: &Cache, batch: usize, args: &mut Args<'_>) -> Result<(), Reason> {
+fn update_cache(cache: &Cache, batch: usize, args: &mut Args<'_>) -> Result<(), Reason> {
     let first = match args.opt(2) {
         Some(first) if first.len() == batch => map_indices(first, |i| cache.first(i))?,
         Some(first) => return Err(invalid!("{} write indices, {batch} samples", first.len())),
         None => smallvec::smallvec![0; batch],
     };
-    let updates = args.input(1)?.as_bits::<W>();
-    begin::<W>(args)?;
-    let (row, part) = (cache.n * cache.inner, cache.m * cache.inner);
+    let (updates, size) = (args.input(1)?.as_bytes(), args.input(1)?.dtype().size());
+    begin(args)?;
+    let inner = cache.inner * size;
+    let (row, part) = (cache.n * inner, cache.m * inner);
     if part == 0 {
         return Ok(());
     }
-    let y = args.outputs[0].as_mut_bits::<W>();
+    let y = args.outputs[0].as_mut_bytes();
     for (i, (y, update)) in y.chunks_exact_mut(row).zip(updates.chunks_exact(part)).enumerate() {
-        let at = first[i / cache.rows_per_sample.max(1)] * cache.inner;
+        let at = first[i / cache.rows_per_sample.max(1)] * inner;
         let (one, rest) = update.split_at(part.min(row - at));
         y[at..at + one.len()].copy_from_slice(one);
         // A circular update goes on at the front.

@@ -17,6 +17,13 @@ pub(super) fn moves(
     cx: &Cx<'_>,
     compile: impl Fn(&Cx<'_>) -> Result<Kernel, Reason>,
 ) -> Result<Kernel, Reason> {
+    moved(cx, &compile)
+}
+
+fn moved(
+    cx: &Cx<'_>,
+    compile: &dyn Fn(&Cx<'_>) -> Result<Kernel, Reason>,
+) -> Result<Kernel, Reason> {
     let dtype = cx.outputs.first().ok_or_else(|| invalid!("no outputs"))?.dtype()?;
     if dtype.size() > 0 {
         return compile(cx);

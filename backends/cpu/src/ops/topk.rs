@@ -5,7 +5,7 @@
 
 use half::{bf16, f16};
 use rinfer_graph::ops::TopK;
-use rinfer_graph::{Element, Reason, unsupported, with_dtype};
+use rinfer_graph::{Element, Reason, Tensor, unsupported, with_dtype};
 
 use crate::kernel::{Args, Cx, Kernel};
 use crate::par;
@@ -97,37 +97,49 @@ pub(super) fn compile(op: &TopK, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let narrow = dtype.bits() <= 32 && u32::try_from(search.n).is_ok();
     with_dtype!(dtype, [i8, i16, i32, i64, u8, u16, u32, u64, f16, bf16, f32, f64], T => {
         Ok(match narrow {
-            true => Kernel::new(move |args| run::<T, u64>(search, args)),
-            false => Kernel::new(move |args| run::<T, (u64, usize)>(search, args)),
+            true => Kernel::new(move |args| run::<u64>(search, orders::<T>, args)),
+            false => Kernel::new(move |args| run::<(u64, usize)>(search, orders::<T>, args)),
         })
     }, else Err(unsupported!("TopK of {dtype} is not supported")))
 }
 
-fn run<T: Ordered, I: Item>(search: Search, args: &mut Args<'_>) -> Result<(), Reason> {
-    let x = args.input(0)?.as_slice::<T>();
+/// Adds the orders of every `step`-th element from `start` on, as many as there are room for.
+type Orders = fn(&Tensor, usize, usize, &mut [u64]);
+
+fn orders<T: Ordered>(x: &Tensor, start: usize, step: usize, to: &mut [u64]) {
+    let x = &x.as_slice::<T>()[start..];
+    to.iter_mut().zip(x.iter().step_by(step)).for_each(|(to, x)| *to = x.order());
+}
+
+fn run<I: Item>(search: Search, orders: Orders, args: &mut Args<'_>) -> Result<(), Reason> {
+    let x = args.input(0)?;
     let Search { n, inner, k, .. } = search;
-    let cx = args.cx;
+    let (cx, size, bits) = (args.cx, x.dtype().size(), x.dtype().bits());
     let (values, indices) = match args.outputs {
-        [values, indices, ..] => (values.as_mut_slice::<T>(), indices.as_mut_slice::<i64>()),
-        [values] => (values.as_mut_slice::<T>(), &mut [][..]),
+        [values, indices, ..] => (values.as_mut_bytes(), indices.as_mut_slice::<i64>()),
+        [values] => (values.as_mut_bytes(), &mut [][..]),
         [] => return Ok(()),
     };
     if values.is_empty() {
         return Ok(());
     }
     let outer = x.len() / (n * inner);
-    let work = ((x, n * inner), (values, k * inner), (indices, k * inner));
-    par::split(work, outer, par::grain(n * inner * 4), |_, ((x, _), (values, _), (indices, _))| {
+    let work = ((values, k * inner * size), (indices, k * inner));
+    par::split(work, outer, par::grain(n * inner * 4), |first, ((values, _), (indices, _))| {
+        let mut found: Vec<u64> = vec![0; n];
         let mut items: Vec<I> = Vec::with_capacity(n);
-        for (block, values) in values.chunks_exact_mut(k * inner).enumerate() {
+        for (block, values) in values.chunks_exact_mut(k * inner * size).enumerate() {
             for col in 0..inner {
                 if cx.check().is_err() {
                     return;
                 }
-                let x = &x[block * n * inner + col..];
-                best(x, search, &mut items);
+                let start = (first + block) * n * inner + col;
+                orders(x, start, inner, &mut found);
+                best(&found, search, bits, &mut items);
                 for (i, item) in items.iter().enumerate() {
-                    values[i * inner + col] = x[item.index() * inner];
+                    let from = (start + item.index() * inner) * size;
+                    values[(i * inner + col) * size..][..size]
+                        .copy_from_slice(&x.as_bytes()[from..][..size]);
                     if let Some(index) = indices.get_mut(block * k * inner + i * inner + col) {
                         *index = item.index() as i64;
                     }
@@ -138,13 +150,12 @@ fn run<T: Ordered, I: Item>(search: Search, args: &mut Args<'_>) -> Result<(), R
     cx.check()
 }
 
-/// The `k` best of every `inner`-th element of `x`, sorted.
-fn best<T: Ordered, I: Item>(x: &[T], search: Search, items: &mut Vec<I>) {
-    let Search { n, inner, k, largest } = search;
-    let flip = if largest { mask(T::DTYPE.bits()) } else { 0 };
+/// The `k` best of `orders`, of elements of `bits` bits, sorted.
+fn best<I: Item>(orders: &[u64], search: Search, bits: usize, items: &mut Vec<I>) {
+    let Search { n, k, largest, .. } = search;
+    let flip = if largest { mask(bits) } else { 0 };
     items.clear();
-    let orders = x.iter().step_by(inner).take(n).map(|x| x.order() ^ flip);
-    items.extend(orders.enumerate().map(|(i, order)| I::new(order, i)));
+    items.extend(orders.iter().enumerate().map(|(i, order)| I::new(order ^ flip, i)));
     if k < n && k > 0 {
         items.select_nth_unstable(k - 1);
     }
@@ -162,8 +173,8 @@ mod tests {
     use super::*;
     use crate::eval::testing::run as run_op;
     use crate::simd::Isa;
+    use rinfer_graph::Value;
     use rinfer_graph::ops::Axis;
-    use rinfer_graph::{Tensor, Value};
 
     fn topk<T: Element>(x: &Tensor, axis: i64, k: i64, largest: bool) -> (Vec<T>, Vec<i64>) {
         let inputs = [x.clone(), Tensor::vector(&[k])].map(Value::Tensor);

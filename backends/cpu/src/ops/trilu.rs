@@ -1,8 +1,7 @@
 //! Trilu and EyeLike: rows of matrices, cut or marked at a diagonal.
 use bytemuck::Zeroable;
-use half::{bf16, f16};
 use rinfer_graph::ops::{EyeLike, Trilu};
-use rinfer_graph::{Bool, Element, Reason, invalid, unsupported, with_width};
+use rinfer_graph::{DType, Reason, Tensor, invalid, unsupported, with_width};
 
 use super::copy::by_rows;
 use crate::kernel::{Cx, Kernel};
@@ -44,40 +43,25 @@ pub(super) fn compile_eye(op: &EyeLike, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let sizes = cx.out_sizes(0)?;
     let [_, cols] = sizes[..] else { return Err(invalid!("rank {} is not 2", sizes.len())) };
     let (k, dtype) = (op.k, cx.outputs[0].dtype()?);
-    macro_rules! eye {
-        ($($t:ty = $one:expr),*) => {
-            match dtype {
-                $(<$t as Element>::DTYPE => Ok(Kernel::new(move |args| {
-                    by_rows(args.cx, args.outputs[0].as_mut_slice::<$t>(), cols, |rows, y| {
-                        y.fill(<$t>::default());
-                        for (i, y) in rows.zip(y.chunks_mut(cols)) {
-                            let at = i64::try_from(i).ok().and_then(|i| i.checked_add(k));
-                            let at = at.and_then(|at| usize::try_from(at).ok());
-                            if let Some(y) = at.and_then(|at| y.get_mut(at)) {
-                                *y = $one;
-                            }
-                        }
-                    })
-                })),)*
-                _ => Err(unsupported!("EyeLike of {dtype} is not supported")),
-            }
-        };
+    let mut one = Tensor::try_zeros(dtype, &[1])?;
+    let known = matches!(dtype, DType::F32 | DType::F64 | DType::F16 | DType::BF16 | DType::Bool);
+    if !known && (!dtype.is_int() || dtype.is_packed()) {
+        return Err(unsupported!("EyeLike of {dtype} is not supported"));
     }
-    eye!(
-        f32 = 1.0,
-        f64 = 1.0,
-        f16 = f16::ONE,
-        bf16 = bf16::ONE,
-        Bool = Bool(1),
-        i8 = 1,
-        i16 = 1,
-        i32 = 1,
-        i64 = 1,
-        u8 = 1,
-        u16 = 1,
-        u32 = 1,
-        u64 = 1
-    )
+    super::cast::from_doubles(&[1.0], &mut one)?;
+    let size = dtype.size();
+    Ok(Kernel::new(move |args| {
+        by_rows(args.cx, args.outputs[0].as_mut_bytes(), cols * size, |rows, y| {
+            y.fill(0);
+            for (i, y) in rows.zip(y.chunks_mut(cols * size)) {
+                let at = i64::try_from(i).ok().and_then(|i| i.checked_add(k));
+                let at = at.and_then(|at| usize::try_from(at).ok()).filter(|&at| at < cols);
+                if let Some(at) = at {
+                    y[at * size..][..size].copy_from_slice(one.as_bytes());
+                }
+            }
+        })
+    }))
 }
 
 #[cfg(test)]
@@ -85,7 +69,6 @@ mod tests {
     use super::*;
     use crate::eval::testing::run1;
     use crate::simd::Isa;
-    use rinfer_graph::Tensor;
 
     fn check(upper: bool, k: i64, expected: [i8; 6]) {
         let x = Tensor::from_slice(&[2, 3], &[1i8, 2, 3, 4, 5, 6]);

@@ -5,7 +5,7 @@ use rinfer_graph::ops::{Unary, UnaryFn};
 use rinfer_graph::{Bool, DType, Element, Reason, unsupported, with_dtype};
 
 use crate::elementwise::number::{Int, Number};
-use crate::elementwise::{Side, float, half as halves, map, real};
+use crate::elementwise::{Side, float, half as halves, ints, map, real};
 use crate::kernel::{Cx, Kernel};
 
 pub(super) fn compile(op: &Unary, cx: &Cx<'_>) -> Result<Kernel, Reason> {
@@ -31,8 +31,13 @@ pub(super) fn compile(op: &Unary, cx: &Cx<'_>) -> Result<Kernel, Reason> {
         DType::Bool => Kernel::new(move |args| {
             map::<Bool, Bool>(args, ps, |x, y| over(x, y, |x| Bool::from(!x.get())))
         }),
-        _ => with_dtype!(dtype, [i8, i16, i32, i64, u8, u16, u32, u64], T => {
-            integers::<T>(f)?
+        _ if ints::is_narrow(dtype) => {
+            let run = integers::<i64>(f, dtype)?;
+            Kernel::new(move |args| ints::map(args, 1_000, &|y| run(f, None, y)))
+        }
+        _ => with_dtype!(dtype, [i32, i64, u64], T => {
+            let run = integers::<T>(f, dtype)?;
+            Kernel::new(move |args| map::<T, T>(args, 300, |x, y| run(f, x, y)))
         }, else return Err(unsupported!("{f} of {dtype} is not supported"))),
     };
     Ok(kernel.in_place(&[0]))
@@ -56,23 +61,20 @@ fn over<T: Element>(x: Side<'_, T>, y: &mut [T], f: impl Fn(T) -> T) {
     }
 }
 
-fn integers<T: Int>(f: UnaryFn) -> Result<Kernel, Reason> {
-    type Run<T> = fn(Side<'_, T>, &mut [T]);
-    let run: Run<T> = match f {
-        UnaryFn::Abs => |x, y| over(x, y, Number::abs),
-        UnaryFn::BitwiseNot => |x, y| over(x, y, Int::not),
-        UnaryFn::Neg => |x, y| over(x, y, |x| T::ZERO.sub(x)),
-        UnaryFn::Relu => |x, y| over(x, y, |x| Number::max(x, T::ZERO)),
-        UnaryFn::Sign => |x, y| over(x, y, Number::sign),
+type Run<T> = fn(UnaryFn, Side<'_, T>, &mut [T]);
+
+fn integers<T: Int>(f: UnaryFn, dtype: DType) -> Result<Run<T>, Reason> {
+    Ok(match f {
+        UnaryFn::Abs => |_, x, y| over(x, y, Number::abs),
+        UnaryFn::BitwiseNot => |_, x, y| over(x, y, Int::not),
+        UnaryFn::Neg => |_, x, y| over(x, y, |x| T::ZERO.sub(x)),
+        UnaryFn::Relu => |_, x, y| over(x, y, |x| Number::max(x, T::ZERO)),
+        UnaryFn::Sign => |_, x, y| over(x, y, Number::sign),
         UnaryFn::Shrink { .. } => {
-            let through = move |x: T| T::wrap(real::unary(f, x.to_f64()) as i64);
-            return Ok(Kernel::new(move |args| {
-                map::<T, T>(args, 5_000, |x, y| over(x, y, through))
-            }));
+            |f, x, y| over(x, y, |x: T| T::wrap(real::unary(f, x.to_f64()) as i64))
         }
-        _ => return Err(unsupported!("{f} of {} is not supported", T::DTYPE)),
-    };
-    Ok(Kernel::new(move |args| map(args, 300, run)))
+        _ => return Err(unsupported!("{f} of {dtype} is not supported")),
+    })
 }
 
 /// IsInf and IsNaN.

@@ -46,26 +46,10 @@ impl<'a, T> Slices<'a, T> {
     }
 
     fn groups(&self, sorted: bool, compare: impl Fn(&T, &T) -> Ordering) -> Groups {
-        let by = |&a: &usize, &b: &usize| {
+        Groups::new(self.n, sorted, &|&a, &b| {
             let mut pairs = self.slice(a).zip(self.slice(b)).map(|(a, b)| compare(a, b));
             pairs.find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
-        };
-        // The sort is stable: of equal slices the first stands first.
-        let mut order: Vec<usize> = (0..self.n).collect();
-        order.sort_by(by);
-        let mut groups: Vec<&[usize]> = order.chunk_by(|a, b| by(a, b).is_eq()).collect();
-        if !sorted {
-            groups.sort_by_key(|group| group[0]);
-        }
-        let mut inverse = scarce::zeros::<i64>(self.n);
-        for (k, group) in groups.iter().enumerate() {
-            group.iter().for_each(|&i| inverse[i] = k as i64);
-        }
-        Groups {
-            first: groups.iter().map(|group| group[0]).collect(),
-            inverse,
-            counts: groups.iter().map(|group| group.len() as i64).collect(),
-        }
+        })
     }
 }
 
@@ -77,6 +61,26 @@ struct Groups {
 }
 
 impl Groups {
+    /// The groups of slices `0..n`, which `by` compares.
+    fn new(n: usize, sorted: bool, by: &dyn Fn(&usize, &usize) -> Ordering) -> Groups {
+        // The sort is stable: of equal slices the first stands first.
+        let mut order: Vec<usize> = (0..n).collect();
+        order.sort_by(by);
+        let mut groups: Vec<&[usize]> = order.chunk_by(|a, b| by(a, b).is_eq()).collect();
+        if !sorted {
+            groups.sort_by_key(|group| group[0]);
+        }
+        let mut inverse = scarce::zeros::<i64>(n);
+        for (k, group) in groups.iter().enumerate() {
+            group.iter().for_each(|&i| inverse[i] = k as i64);
+        }
+        Groups {
+            first: groups.iter().map(|group| group[0]).collect(),
+            inverse,
+            counts: groups.iter().map(|group| group.len() as i64).collect(),
+        }
+    }
+
     fn outputs(self, y: Value) -> Vec<Value> {
         let first: Vec<i64> = self.first.iter().map(|&i| i as i64).collect();
         let vectors = [first, self.inverse, self.counts];

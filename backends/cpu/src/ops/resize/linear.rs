@@ -106,10 +106,23 @@ pub(super) fn run<T: Number<Acc>, Acc: Accumulate>(
     y: &mut [T],
     cx: &RunCx<'_>,
 ) -> Result<(), Reason> {
-    let (one, other) = rooms(job);
+    let rooms = rooms(job);
+    let read = |a: &mut [Acc]| a.iter_mut().zip(x).for_each(|(a, &x)| *a = x.widen());
+    let mut write = |a: &[Acc]| y.iter_mut().zip(a).for_each(|(y, &a)| *y = T::narrow(a));
+    each_axis(isa, job, (rooms, cx), &read, &mut write)
+}
+
+/// Reads the input, goes from axis to axis, writes the output: once for all types.
+fn each_axis<Acc: Accumulate>(
+    isa: Isa,
+    job: &Job,
+    ((one, other), cx): ((usize, usize), &RunCx<'_>),
+    read: &dyn Fn(&mut [Acc]),
+    write: &mut dyn FnMut(&[Acc]),
+) -> Result<(), Reason> {
     with_scratch_of(one.saturating_add(other), |scratch: &mut [Acc]| {
         let (mut a, mut b) = scratch.split_at_mut(one);
-        a.iter_mut().zip(x).for_each(|(a, &x)| *a = x.widen());
+        read(a);
         let mut sizes = job.input.clone();
         for (axis, samples) in &job.axes {
             cx.check()?;
@@ -121,7 +134,7 @@ pub(super) fn run<T: Number<Acc>, Acc: Accumulate>(
             sizes[*axis] = to;
             std::mem::swap(&mut a, &mut b);
         }
-        y.iter_mut().zip(a.iter()).for_each(|(y, &a)| *y = T::narrow(a));
+        write(a);
         Ok(())
     })
     .map_err(limit)?
