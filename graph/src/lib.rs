@@ -18,6 +18,8 @@ pub mod passes;
 mod reason;
 pub mod scarce;
 pub mod shape;
+#[cfg(any(test, target_family = "wasm"))]
+pub mod spin;
 pub mod sync;
 pub mod tensor;
 pub mod text;

@@ -1,10 +1,17 @@
 //! Locks and flags that threads share: those of the standard library, or, built with
 //! `--cfg shuttle`, those of [shuttle](https://docs.rs/shuttle), under which a test tries many
-//! orders in which threads may take turns (`runtime/tests/interleavings.rs`).
+//! orders in which threads may take turns (`runtime/tests/interleavings.rs`). Those for WebAssembly
+//! never sleep.
 
+#[cfg(target_family = "wasm")]
+pub use crate::spin::{Mutex, OnceLock};
+#[cfg(not(any(shuttle, target_family = "wasm")))]
+pub use std::sync::Mutex;
+#[cfg(not(target_family = "wasm"))]
+pub use std::sync::OnceLock;
 #[cfg(not(shuttle))]
 pub use std::sync::{
-    Mutex, MutexGuard,
+    MutexGuard,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 

@@ -4,7 +4,7 @@
 //! borrowed from a `Bytes` (a mapped model file). Borrowed bytes that are misaligned for a type
 //! are copied once, on the first typed access; reading them as bytes never copies.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 use web_time::Instant;
 
 use crate::shape::{Sizes, count};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Mutex, MutexGuard, OnceLock};
 use crate::{DType, Element, Reason, invalid, scarce};
 
 /// A cache line; the unit of allocation.

@@ -62,6 +62,12 @@ pub fn peak(isa: &str, threads: usize) -> Result<Peak, Error> {
     pool.install(|| rinfer_cpu::peak::measure(isa)).map_err(text)
 }
 
+/// Threads that whoever runs the program lends it, where it cannot start any: in browsers.
+#[cfg(all(feature = "cpu", feature = "threads"))]
+pub mod lent {
+    pub use rinfer_cpu::par::{host, work};
+}
+
 /// The machine's GPUs and what each can do; empty if no driver is installed.
 #[cfg(feature = "wgpu")]
 pub use rinfer_wgpu::{AdapterInfo, adapters};

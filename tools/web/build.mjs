@@ -30,11 +30,20 @@ const site = join(here, 'site');
 
 /**
  * The modules, and the bytes that each may have, raw and packed with brotli. What wgpu gives
- * wasm-bindgen must not unwind: in that module a panic ends the instance. The goal for the small one
- * is 1.0 MB with brotli; it is 1.011.
+ * wasm-bindgen must not unwind: in that module a panic ends the instance. Threads need a standard
+ * library made for them.
  */
 const MODULES = [
-  { name: 'rinfer', glue: 'glue', features: [], unwinds: true, raw: 5.5e6, brotli: 1.02e6 },
+  { name: 'rinfer', glue: 'glue', features: [], unwinds: true, raw: 5.5e6, brotli: 1.0e6 },
+  {
+    name: 'rinfer-threads',
+    glue: 'glue-threads',
+    features: ['threads'],
+    unwinds: true,
+    shared: true,
+    raw: 5.5e6,
+    brotli: 1.05e6,
+  },
   {
     name: 'rinfer-webgpu',
     glue: 'glue-webgpu',
@@ -46,6 +55,14 @@ const MODULES = [
 ];
 
 const FEATURES = '+simd128,+bulk-memory,+nontrapping-fptoint,+sign-ext,+mutable-globals';
+
+/** What makes the memory one that threads share, and tells wasm-bindgen how they begin. */
+const SHARED = [
+  '--shared-memory',
+  '--import-memory',
+  `--max-memory=${2 ** 32}`,
+  ...['__wasm_init_tls', '__tls_size', '__tls_align', '__tls_base'].map((it) => `--export=${it}`),
+];
 
 function run(command, args, env = {}) {
   execFileSync(command, args, { cwd: here, stdio: 'inherit', env: { ...process.env, ...env } });
@@ -103,10 +120,11 @@ function toolchain() {
 }
 
 /** Compiles a module; gives its path. */
-function compile({ cargo, env, own }, { features, unwinds }) {
+function compile({ cargo, env, own }, { features, unwinds, shared }) {
   const unwinding = unwinds && process.env.RINFER_WEB_PANIC !== 'abort';
   const flags = [
-    `-Ctarget-feature=${FEATURES}`,
+    `-Ctarget-feature=${FEATURES}${shared ? ',+atomics' : ''}`,
+    ...(shared ? SHARED.map((arg) => `-Clink-arg=${arg}`) : []),
     ...(own ? [`-Cpanic=${unwinding ? 'unwind' : 'abort'}`, '-Zlocation-detail=none'] : []),
     // What kernels are made of is inlined, and made of vectors, whatever is said here; of the rest
     // there is more than of kernels, and its size is what browsers download and compile.
@@ -192,11 +210,16 @@ console.log(`compiler: ${compiler.name}`);
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist, { recursive: true });
 for (const file of readdirSync(join(here, 'js'))) cpSync(join(here, 'js', file), join(dist, file));
-for (const module of MODULES) {
+const modules = MODULES.filter(({ name, shared }) => {
+  if (!shared || compiler.own) return true;
+  console.log(`${name}.wasm is left out: threads need a standard library of their own`);
+  return false;
+});
+for (const module of modules) {
   const output = bindgen(compile(compiler, module), compiler);
   const script = factory(readFileSync(join(output, 'rinfer.js'), 'utf8'));
   writeFileSync(join(dist, `${module.glue}.js`), script);
   cpSync(join(output, 'rinfer_bg.wasm'), join(dist, `${module.name}.wasm`));
 }
 pages();
-MODULES.forEach(weigh);
+modules.forEach(weigh);

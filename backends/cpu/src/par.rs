@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use rinfer_graph::Reason;
+use rinfer_graph::sync::OnceLock;
 #[cfg(feature = "threads")]
 use rinfer_graph::tensor::KEEP_TIME;
 use web_time::Instant;
@@ -48,18 +49,23 @@ struct Threads {
 }
 
 impl Pool {
-    /// A pool of `threads` threads; 0 asks for one per core.
+    /// A pool of `threads` threads; 0 asks for one per core. The one pool that there is if threads
+    /// are [`host`]ed.
     ///
     /// # Errors
     /// The operating system gives no more threads.
     #[cfg(feature = "threads")]
     pub fn new(threads: usize) -> Result<Pool, String> {
         let threads = match threads {
+            0 if HOSTED.get().is_some() => usize::MAX,
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n,
         };
         if threads == 1 {
             return Ok(Pool::serial());
+        }
+        if let Some(pool) = HOSTED.get() {
+            return Ok(pool.clone());
         }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
@@ -154,6 +160,50 @@ impl Pool {
         #[cfg(not(feature = "threads"))]
         f()
     }
+}
+
+/// The pool of threads that the program is lent, where it can start none.
+#[cfg(feature = "threads")]
+static HOSTED: std::sync::OnceLock<Pool> = std::sync::OnceLock::new();
+
+/// The threads of that pool that nobody has become yet.
+#[cfg(feature = "threads")]
+static VACANT: std::sync::Mutex<Vec<rayon::ThreadBuilder>> = std::sync::Mutex::new(Vec::new());
+
+/// Makes the pool that every later [`Pool::new`] of more than one thread gives: of this thread, on
+/// which alone runs may begin from now on, and of those that come to [`work`], `threads` in all.
+/// For places where a program cannot start threads and whoever runs it can: browsers.
+///
+/// # Errors
+/// There are such threads already, or this thread is one of a pool.
+#[cfg(feature = "threads")]
+pub fn host(threads: usize) -> Result<(), String> {
+    let vacant = || VACANT.lock().unwrap_or_else(|e| e.into_inner());
+    if HOSTED.get().is_some() {
+        return Err("threads are lent once".to_string());
+    }
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .use_current_thread()
+        .spawn_handler(|thread| {
+            vacant().push(thread);
+            Ok(())
+        })
+        .build()
+        .map_err(|e| format!("a pool of {threads} threads cannot be made: {e}"))?;
+    let pool = Pool { threads: Some(std::sync::Arc::new(pool)), inherited: false };
+    HOSTED.set(pool).map_err(|_| "threads are lent once".to_string())
+}
+
+/// Works for the pool that was made by [`host`], until the program ends.
+///
+/// # Errors
+/// It has as many threads as it was to have.
+#[cfg(feature = "threads")]
+pub fn work() -> Result<(), String> {
+    let vacant = VACANT.lock().unwrap_or_else(|e| e.into_inner()).pop();
+    vacant.ok_or("the pool has all its threads")?.run();
+    Ok(())
 }
 
 /// Runs `f` so that the loops inside it stay on this thread: what is already a piece of a loop.
@@ -304,7 +354,7 @@ pub fn grain(item_ns: usize) -> usize {
 
 /// The first failure of work that several threads do together.
 #[derive(Debug, Default)]
-pub struct Failure(std::sync::OnceLock<Reason>);
+pub struct Failure(OnceLock<Reason>);
 
 impl Failure {
     /// Does `work`, unless some work failed already; keeps the reason if it fails.
@@ -388,7 +438,10 @@ pub(crate) fn pieces(n: usize, grain: usize) -> usize {
 ///
 /// `f` gets the index of the first item of its piece, and the piece.
 pub fn split<W: Split>(work: W, n: usize, grain: usize, f: impl Fn(usize, W) + Sync) {
-    halve(work, 0..n, (pieces(n, grain), grain), &f);
+    match pieces(n, grain) {
+        1 => piece(work, 0..n, grain, &f),
+        pieces => halve(work, 0..n, (pieces, grain), &f),
+    }
 }
 
 /// Behind a pointer `f` costs a call for each piece; a copy of this for each loop of each kernel was

@@ -1,6 +1,7 @@
 // The WebAssembly modules: compiled once, instantiated when needed, replaced if they break.
 
 import { RinferError } from './errors.js';
+import { startThread } from './threads.js';
 
 /** Settings that hold for everything; the names are onnxruntime-web's. */
 export const env = {
@@ -9,7 +10,10 @@ export const env = {
     wasmPaths: undefined,
     /** The .wasm file itself. */
     wasmBinary: undefined,
-    /** This build has one thread. */
+    /**
+     * Threads that share a run: 0 for one per core. More than one where memory can be shared: in
+     * pages that are cross-origin isolated, in their workers, and in Node.
+     */
     numThreads: 1,
     /** Milliseconds that a run goes on before others get their turn. */
     slice: typeof document === 'undefined' ? 40 : 12,
@@ -20,9 +24,10 @@ export const env = {
   },
 };
 
-/** The module with the CPU alone, and the one with WebGPU too: who needs no GPU loads less. */
+/** The module with the CPU alone, that with threads, that with WebGPU: one loads what one needs. */
 const MODULES = {
   wasm: { file: 'rinfer.wasm', glue: () => import('./glue.js') },
+  threads: { file: 'rinfer-threads.wasm', glue: () => import('./glue-threads.js') },
   webgpu: { file: 'rinfer-webgpu.wasm', glue: () => import('./glue-webgpu.js') },
 };
 /** An instance with more memory than this is let go of when its last session is. */
@@ -36,6 +41,7 @@ function address(kind) {
   // Bundlers find files that are named like this.
   const own = {
     wasm: () => new URL('./rinfer.wasm', import.meta.url),
+    threads: () => new URL('./rinfer-threads.wasm', import.meta.url),
     webgpu: () => new URL('./rinfer-webgpu.wasm', import.meta.url),
   };
   const plain = typeof wasmPaths !== 'object' || wasmPaths instanceof URL;
@@ -44,13 +50,13 @@ function address(kind) {
   const base = typeof location === 'undefined' ? import.meta.url : location.href;
   const path = String(given);
   if (!path.endsWith('.wasm')) return new URL(`${path.replace(/\/?$/, '/')}${file}`, base);
-  // The file of the CPU says where the other is.
-  const named = kind === 'wasm' || (!plain && wasmPaths.webgpu !== undefined);
+  // The file of the CPU says where the others are.
+  const named = kind === 'wasm' || (!plain && wasmPaths[kind] !== undefined);
   return named ? new URL(path, base) : new URL(file, new URL(path, base));
 }
 
 async function compile(kind) {
-  const { wasmBinary } = env[kind];
+  const wasmBinary = env[kind]?.wasmBinary;
   if (wasmBinary) return WebAssembly.compile(wasmBinary);
   const url = address(kind);
   if (inNode && url.protocol === 'file:') {
@@ -73,7 +79,18 @@ class Engine {
     this.glue = glue();
     this.memory = this.glue.initSync({ module }).memory;
     this.sessions = new Set();
+    this.threads = [];
     this.broken = undefined;
+  }
+
+  /** Starts threads, `count` with this one; once it resolves all of them work. */
+  async share(module, count) {
+    this.call((glue) => glue.hostThreads(count));
+    const failed = (error) => {
+      if (!this.broken) this.breakDown(error, false);
+    };
+    const start = () => startThread(module, this.memory, failed);
+    this.threads = await Promise.all(Array.from({ length: count - 1 }, start));
   }
 
   /** Does `f`; whatever it throws is a RinferError, and a trap is the end of this instance. */
@@ -118,19 +135,24 @@ class Engine {
   /** No further session lives here. */
   retire() {
     if (current[this.kind] === this) delete current[this.kind];
+    this.threads.forEach((thread) => thread.terminate());
+    this.threads = [];
   }
 
   add(session) {
     this.sessions.add(session);
   }
 
-  /** Memory that WebAssembly got it keeps: after a large model the whole instance goes. */
+  /**
+   * Memory that WebAssembly got it keeps: after a large model the whole instance goes. So it does
+   * where it has threads, and they with it.
+   */
   remove(session) {
     this.sessions.delete(session);
     if (this.sessions.size > 0 || this.broken) return;
     const large = this.memory.buffer.byteLength > KEEP;
     if (this.kind === 'webgpu') this.call((glue) => glue.leaveGpu(large));
-    if (large) this.retire();
+    if (large || this.threads.length > 0) this.retire();
   }
 }
 
@@ -143,8 +165,17 @@ async function load(kind) {
   return { module, glue: glue.default };
 }
 
+/** How many threads share a run here. */
+function threads() {
+  const { numThreads } = env.wasm;
+  if (numThreads === 1 || !(inNode || globalThis.crossOriginIsolated)) return 1;
+  return numThreads > 0 ? numThreads : (globalThis.navigator?.hardwareConcurrency ?? 1);
+}
+
 /** The instance that new sessions live in. */
-export async function engine(kind = 'wasm') {
+export async function engine(wanted = 'wasm') {
+  const count = wanted === 'wasm' ? threads() : 1;
+  const kind = count > 1 ? 'threads' : wanted;
   loaded[kind] ??= load(kind);
   let found;
   try {
@@ -158,8 +189,25 @@ export async function engine(kind = 'wasm') {
           cause: error,
         });
   }
-  current[kind] ??= new Engine(kind, found);
-  return current[kind];
+  try {
+    current[kind] ??= new Engine(kind, found);
+  } catch (error) {
+    // Its memory is asked for here, and what it may grow to where threads share it.
+    throw new RinferError('limit', `there is no memory for the engine: ${error.message}`, {
+      cause: error,
+    });
+  }
+  const made = current[kind];
+  if (kind === 'threads') {
+    made.shared ??= made.share(found.module, count);
+    try {
+      await made.shared;
+    } catch (error) {
+      made.retire();
+      throw RinferError.from(error);
+    }
+  }
+  return made;
 }
 
 /** Bytes of WebAssembly memory that are in use by the instances of new sessions. */

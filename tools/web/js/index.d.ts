@@ -274,9 +274,16 @@ export const env: {
      * Where the .wasm files are: a URL of their folder, of `rinfer.wasm`, or of each. Set it before
      * anything else.
      */
-    wasmPaths?: string | URL | { wasm?: string | URL; webgpu?: string | URL };
+    wasmPaths?:
+      | string
+      | URL
+      | { wasm?: string | URL; threads?: string | URL; webgpu?: string | URL };
     wasmBinary?: ArrayBufferLike | Uint8Array;
-    readonly numThreads: 1;
+    /**
+     * Threads that share a run on the CPU: 1 if nothing is said, 0 for one per core. There is one
+     * where memory cannot be shared: in pages that are not cross-origin isolated.
+     */
+    numThreads: number;
     /** Milliseconds that a run goes on before others get their turn; 12 in a page. */
     slice: number;
   };

@@ -152,6 +152,9 @@ export class InferenceSession {
   static async create(source, ...rest) {
     const [from, options] = createArguments(source, rest);
     const { name, home } = await provider(options);
+    // The engine stays for as long as anything is made in it.
+    const making = {};
+    home.add(making);
     const { limits } = options;
     const untrusted = limits === 'untrusted' || limits?.untrusted === true;
     let loader = home.call(({ Loader }) => new Loader(untrusted));
@@ -172,6 +175,7 @@ export class InferenceSession {
       return session;
     } finally {
       if (!home.broken) loader?.free();
+      home.remove(making);
     }
   }
 

@@ -37,13 +37,14 @@ function thread() {
     waiting.clear();
     worker = undefined;
   };
-  const { wasmPaths, slice } = env.wasm;
+  const { wasmPaths, slice, numThreads } = env.wasm;
   const { href } = location;
   const whole = (path) => String(new URL(path, href));
   const each = (paths) => Object.fromEntries(Object.entries(paths).map(([k, v]) => [k, whole(v)]));
   const plain = typeof wasmPaths !== 'object' || wasmPaths instanceof URL;
   const paths = wasmPaths && (plain ? whole(wasmPaths) : each(wasmPaths));
-  worker.postMessage({ method: 'env', args: [{ wasmPaths: paths, slice: Math.max(slice, 40) }] });
+  const settings = { wasmPaths: paths, slice: Math.max(slice, 40), numThreads };
+  worker.postMessage({ method: 'env', args: [settings] });
   return worker;
 }
 

@@ -9,6 +9,8 @@ mod fault;
 mod gpu;
 mod resident;
 mod session;
+#[cfg(feature = "threads")]
+mod threads;
 mod tokenizer;
 mod turn;
 mod value;
@@ -17,6 +19,8 @@ mod value;
 pub use gpu::{leave_gpu, open_gpu};
 pub use resident::{WebRead, drop_tensor};
 pub use session::{Loader, WebRun, WebSession};
+#[cfg(feature = "threads")]
+pub use threads::{host, work};
 pub use tokenizer::WordPiece;
 
 use wasm_bindgen::prelude::*;

@@ -27,6 +27,15 @@ export const nodeTests = {
     return trained(rinfer, url);
   },
 
+  async threads(url) {
+    const rinfer = await load();
+    const { same } = await import('./threads.js');
+    globalThis.crossOriginIsolated = true;
+    const line = await same(rinfer, url);
+    rinfer.env.wasm.numThreads = 1;
+    return line;
+  },
+
   async words() {
     const { WordPiece } = await load();
     const vocabulary = [

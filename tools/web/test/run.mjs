@@ -9,6 +9,7 @@ import * as tests from './page.js';
 import { nodeTests } from './node.mjs';
 import { pageTests } from './pages.mjs';
 import { root, serve } from './serve.mjs';
+import { threadTests } from './threads.mjs';
 
 const only = process.argv.slice(2);
 const wanted = (name) => only.length === 0 || only.includes(name);
@@ -96,6 +97,7 @@ try {
     if (loud.length > 0) throw new Error(loud.join('\n'));
     return 'nothing was complained about';
   });
+  await threadTests({ test, wanted, browser, url: server.url });
   await gpuTests({ test, wanted, url: server.url, expected: expectedFailures() });
   for (const [name, f] of Object.entries(nodeTests))
     await test(`node-${name}`, () => f(server.url));

@@ -35,7 +35,13 @@ const POLICY =
   "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; " +
   "img-src 'self' blob: data:; connect-src 'self' https:; style-src 'self'";
 
-function answer(request, response) {
+/** What makes a page cross-origin isolated, and lets its workers be. */
+const ISOLATED = {
+  'cross-origin-opener-policy': 'same-origin',
+  'cross-origin-embedder-policy': 'require-corp',
+};
+
+function answer(request, response, headers) {
   const url = new URL(request.url, 'http://localhost');
   const [first, ...rest] = normalize(decodeURIComponent(url.pathname)).split('/').filter(Boolean);
   const folder = FOLDERS[first];
@@ -56,13 +62,15 @@ function answer(request, response) {
     'content-length': statSync(path).size,
     'content-security-policy': POLICY,
     'cache-control': 'no-store',
+    ...headers,
   });
   createReadStream(path).pipe(response);
 }
 
 /** Serves on a free port of this machine; gives the address and a function that ends it. */
-export function serve(port = 0) {
-  const server = createServer(answer);
+export function serve(port = 0, { isolated = false } = {}) {
+  const headers = isolated ? ISOLATED : {};
+  const server = createServer((request, response) => answer(request, response, headers));
   return new Promise((resolve) => {
     server.listen(port, '127.0.0.1', () => {
       const url = `http://127.0.0.1:${server.address().port}`;

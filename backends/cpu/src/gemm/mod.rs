@@ -28,8 +28,8 @@ use crate::par;
 use crate::pool::with_scratch;
 use crate::simd::{F32s, Isa, MatMut, Simd};
 pub(crate) use pack::{PanelPlan, Panels};
+use rinfer_graph::sync::OnceLock;
 use room::Blocks;
-use std::sync::OnceLock;
 use tile::Shape;
 
 /// Steps of `k` that tiles take before the next block. Each block reads and writes C once more,

@@ -198,7 +198,7 @@ impl PanelPlan {
         read: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
         dst: &mut [f32],
     ) -> Result<(), String> {
-        let failed = std::sync::OnceLock::new();
+        let failed = rinfer_graph::sync::OnceLock::new();
         self.fill(dst, |panels, dst| {
             let place = |p: usize| (self.start(p) - self.start(panels.start)) * self.k;
             if by_step {

@@ -1,8 +1,7 @@
 //! Tree ensembles: rows in blocks, trees in order, one row's votes always added in that order.
-use std::sync::Mutex;
-
 use rinfer_graph::backend::RunCx;
 use rinfer_graph::ops::{Aggregate, Labels, PostTransform, TreeEnsemble, TreeOutput};
+use rinfer_graph::sync::Mutex;
 use rinfer_graph::{DType, Element, Reason, Tensor, invalid, scarce, with_dtype};
 
 use super::ml;

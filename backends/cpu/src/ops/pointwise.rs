@@ -5,10 +5,10 @@
 //! over the whole tile, into a register of the same size, the last one straight into the output.
 use half::{bf16, f16};
 use rinfer_graph::ops::{BinaryFn, Operand, Pointwise, Step, UnaryFn};
+use rinfer_graph::sync::Mutex;
 use rinfer_graph::{Bool, DType, Element, Kind, Reason, Tensor, invalid};
 use smallvec::SmallVec;
 use std::ops::Range;
-use std::sync::Mutex;
 
 use crate::convert::Float;
 use crate::elementwise::{Broadcast, Side, float};

@@ -6,7 +6,8 @@
 //! wide as what is left, that of B is rounded up to whole vectors.
 
 use std::ops::Range;
-use std::sync::OnceLock;
+
+use rinfer_graph::sync::OnceLock;
 
 use super::tile;
 use crate::par;
