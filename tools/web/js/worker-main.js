@@ -70,6 +70,9 @@ const methods = {
     const made = await found(session).profile(all(feeds, tensor), { ...options, signal });
     return { ...made, outputs: all(made.outputs, plain) };
   },
+  async trim(id, signal, session) {
+    found(session).trim();
+  },
   async release(id, signal, session) {
     await sessions.get(session)?.release();
     sessions.delete(session);
