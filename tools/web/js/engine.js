@@ -96,6 +96,11 @@ class Engine {
   /** Does `f`; whatever it throws is a RinferError, and a trap is the end of this instance. */
   call(f) {
     if (this.broken) throw this.broken;
+    // With WebGPU no panic is caught, and one may have been where nobody heard of it: in what the
+    // browser calls when the GPU is through.
+    if (this.kind === 'webgpu' && this.glue.last_words() !== undefined) {
+      throw this.breakDown(new Error('a panic'), false);
+    }
     try {
       return f(this.glue);
     } catch (error) {
