@@ -50,12 +50,8 @@ reduce! {
 }
 
 /// The kernel that `plan` describes, for the dtype of input 0.
-fn reducing(
-    cx: &Cx<'_>,
-    reduction: Reduction,
-    plan: impl Plan + 'static,
-) -> Result<Kernel, Reason> {
-    let (dtype, plan) = (cx.dtype(0)?, Arc::new(plan));
+fn reducing(cx: &Cx<'_>, reduction: Reduction, plan: Arc<dyn Plan>) -> Result<Kernel, Reason> {
+    let dtype = cx.dtype(0)?;
     if reduction == Reduction::None {
         return super::text::moves(cx, |cx| {
             let (dtype, plan) = (cx.dtype(0)?, plan.clone());
@@ -132,7 +128,7 @@ pub(super) fn compile_elements(op: &ScatterElements, cx: &Cx<'_>) -> Result<Kern
     if cx.sizes(2)? != indices {
         return Err(invalid!("updates of shape {:?} for {indices:?} indices", cx.sizes(2)?));
     }
-    reducing(cx, op.reduction, rows)
+    reducing(cx, op.reduction, Arc::new(rows))
 }
 
 struct Slices {
@@ -153,7 +149,7 @@ pub(super) fn compile_nd(op: &ScatterND, cx: &Cx<'_>) -> Result<Kernel, Reason> 
     let tuple = indices.last().copied().filter(|&n| n <= sizes.len());
     let tuple = tuple.ok_or_else(|| invalid!("indices of shape {indices:?} into {sizes:?}"))?;
     let inner = sizes[tuple..].iter().product();
-    reducing(cx, op.reduction, Slices { sizes, tuple, inner })
+    reducing(cx, op.reduction, Arc::new(Slices { sizes, tuple, inner }))
 }
 
 /// cache [rows, n, inner], update [rows, m, inner]; `rows / batch` rows belong to each sample.
