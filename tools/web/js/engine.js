@@ -1,7 +1,6 @@
 // The WebAssembly modules: compiled once, instantiated when needed, replaced if they break.
 
 import { RinferError } from './errors.js';
-import { startThread } from './threads.js';
 
 /** Settings that hold for everything; the names are onnxruntime-web's. */
 export const env = {
@@ -85,6 +84,7 @@ class Engine {
 
   /** Starts threads, `count` with this one; once it resolves all of them work. */
   async share(module, count) {
+    const { startThread } = await import('./threads.js');
     this.call((glue) => glue.hostThreads(count));
     const failed = (error) => {
       if (!this.broken) this.breakDown(error, false);

@@ -1,5 +1,9 @@
 // rinfer in the browser: ONNX models, with the names that users of onnxruntime-web know.
 
+// What the others import is named here, too, so that browsers ask for all of it at once.
+import './gpu.js';
+import './image.js';
+import './source.js';
 import { engine, env, memoryInUse } from './engine.js';
 import { RinferError } from './errors.js';
 import { InferenceSession } from './session.js';

@@ -65,16 +65,16 @@ async function fed(home, value) {
   return { type: value.type, dims: value.dims, data: await value.getData() };
 }
 
-/** Puts the model and the files beside it into the loader. */
-async function fill(call, source, options) {
+/** Puts the model, which is being opened, and the files beside it into the loader. */
+async function fill(call, opening, options) {
   const { signal, onProgress, externalData = [] } = options;
   const files = [
-    { path: 'model', data: source },
+    { path: 'model', opened: opening },
     ...externalData.map((file) => (typeof file === 'string' ? { path: file, data: file } : file)),
   ];
-  for (const { path, data } of files) {
+  for (const { path, data, opened } of files) {
     checkSignal(signal, 'loading');
-    const { size, pieces } = await open(data, signal);
+    const { size, pieces } = await (opened ?? open(data, signal));
     call((loader) => loader.file(path, size));
     let loaded = 0;
     try {
@@ -151,6 +151,9 @@ export class InferenceSession {
   /** Loads a model. */
   static async create(source, ...rest) {
     const [from, options] = createArguments(source, rest);
+    // The model is on its way while the engine is made ready.
+    const opening = open(from, options.signal);
+    opening.catch(() => {});
     const { name, home } = await provider(options);
     // The engine stays for as long as anything is made in it.
     const making = {};
@@ -160,7 +163,7 @@ export class InferenceSession {
     let loader = home.call(({ Loader }) => new Loader(untrusted));
     try {
       home.call(() => settle(loader, options, name === 'webgpu'));
-      await fill((f) => home.call(() => f(loader)), from, options);
+      await fill((f) => home.call(() => f(loader)), opening, options);
       options.onProgress?.({ phase: 'prepare' });
       await breathe();
       checkSignal(options.signal, 'loading');
