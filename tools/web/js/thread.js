@@ -3,7 +3,7 @@
 import make from './glue-threads.js';
 
 /** Bytes of a thread's stack: what threads do is shallow, the model is walked by their host. */
-const STACK = 2 ** 20;
+const STACK = 2 ** 21;
 
 function begin({ module, memory }, tell) {
   try {
