@@ -45,7 +45,15 @@ pub struct Pool {
 struct Threads {
     pool: rayon::ThreadPool,
     /// Scratch memory that each may keep, and when it was asked for.
-    kept: std::sync::Mutex<(usize, Option<Instant>)>,
+    kept: rinfer_graph::sync::Mutex<(usize, Option<Instant>)>,
+}
+
+#[cfg(feature = "threads")]
+impl From<rayon::ThreadPool> for Pool {
+    fn from(pool: rayon::ThreadPool) -> Pool {
+        let threads = Threads { pool, kept: Default::default() };
+        Pool { threads: Some(std::sync::Arc::new(threads)), inherited: false }
+    }
 }
 
 impl Pool {
@@ -73,8 +81,7 @@ impl Pool {
             .stack_size(STACK)
             .build()
             .map_err(|e| format!("a pool of {threads} threads cannot be made: {e}"))?;
-        let threads = Threads { pool, kept: std::sync::Mutex::default() };
-        Ok(Pool { threads: Some(std::sync::Arc::new(threads)), inherited: false })
+        Ok(pool.into())
     }
 
     /// A pool that runs everything on the calling thread: built without the feature `threads`.
@@ -191,8 +198,7 @@ pub fn host(threads: usize) -> Result<(), String> {
         })
         .build()
         .map_err(|e| format!("a pool of {threads} threads cannot be made: {e}"))?;
-    let pool = Pool { threads: Some(std::sync::Arc::new(pool)), inherited: false };
-    HOSTED.set(pool).map_err(|_| "threads are lent once".to_string())
+    HOSTED.set(pool.into()).map_err(|_| "threads are lent once".to_string())
 }
 
 /// Works for the pool that was made by [`host`], until the program ends.
