@@ -138,7 +138,6 @@ impl Pool {
                 threads.pool.spawn_broadcast(move |_| crate::pool::shrink_own(bytes));
             }
         }
-        #[cfg(not(feature = "threads"))]
         let _ = bytes;
     }
 
@@ -230,10 +229,6 @@ thread_local! {
 thread_local! {
     /// This thread runs something for a pool, or waits for something to run.
     static BUSY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-#[cfg(feature = "threads")]
-thread_local! {
     /// This thread does pieces of work that others share.
     static IN_LOOP: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
