@@ -102,7 +102,10 @@ fn every_unsafe_block_says_why_it_is_sound() {
 
 #[test]
 fn only_one_module_knows_threads() {
-    only_in("rayon", &["backends/cpu/src/par.rs", "tests/it/tidy.rs"]);
+    only_in(
+        "rayon",
+        &["backends/cpu/src/par.rs", "backends/cpu/src/par/threads.rs", "tests/it/tidy.rs"],
+    );
 }
 
 #[test]

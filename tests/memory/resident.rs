@@ -71,7 +71,7 @@ pub fn sessions_leave_nothing_behind() {
             }
         });
     };
-    come_and_go(200);
+    come_and_go(1000);
     let before = status("VmRSS:");
     come_and_go(1000);
     let grown = status("VmRSS:").saturating_sub(before);

@@ -49,6 +49,14 @@ mod counted {
         (r, most - now)
     }
 
+    /// Runs what counts for itself: a program that a kernel of another one runs.
+    pub(crate) fn apart<R>(f: impl FnOnce() -> R) -> R {
+        let before = HERE.get();
+        let r = f();
+        HERE.set(before);
+        r
+    }
+
     /// The most bytes that all threads of this process had in use at the same time since the last
     /// call. For tests that are alone in their process.
     pub fn most_of_all() -> usize {
@@ -71,6 +79,12 @@ pub(crate) fn metered<R>(said: &Scratch, run: impl FnOnce() -> R) -> R {
     }
     let _ = said;
     run()
+}
+
+/// Runs what counts for itself: a program that a kernel of another one runs.
+#[cfg(not(all(debug_assertions, not(shuttle))))]
+pub(crate) fn apart<R>(f: impl FnOnce() -> R) -> R {
+    f()
 }
 
 /// A buffer in use.

@@ -9,6 +9,7 @@ use rinfer_graph::{Reason, Value, invalid};
 use web_time::Instant;
 
 use crate::arena::Room;
+use crate::meter::apart;
 use crate::par::Pool;
 use crate::plan::Plan;
 use crate::pool::with_shelf;
@@ -104,7 +105,7 @@ impl CpuProgram {
         let (start, whole) = (Instant::now(), inside.step == 0);
         let mut shelf = std::mem::take(&mut inside.room.scratch);
         let steps = || with_shelf(&mut shelf, || self.run_plan(inside, env, cx, until));
-        let through = on(pool, cx, steps);
+        let through = apart(|| on(pool, cx, steps));
         inside.room.scratch = shelf;
         let through = through?;
         plan.quick.store(whole && through && start.elapsed() < QUICK, Ordering::Relaxed);
