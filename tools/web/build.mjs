@@ -34,15 +34,15 @@ const site = join(here, 'site');
  * library made for them.
  */
 const MODULES = [
-  { name: 'rinfer', glue: 'glue', features: [], unwinds: true, raw: 4.2e6, brotli: 0.98e6 },
+  { name: 'rinfer', glue: 'glue', features: [], unwinds: true, raw: 4.3e6, brotli: 1.0e6 },
   {
     name: 'rinfer-threads',
     glue: 'glue-threads',
     features: ['threads'],
     unwinds: true,
     shared: true,
-    raw: 4.4e6,
-    brotli: 1.02e6,
+    raw: 4.5e6,
+    brotli: 1.05e6,
   },
   {
     name: 'rinfer-webgpu',
