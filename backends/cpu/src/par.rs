@@ -19,7 +19,7 @@ use crate::stop::{self, checkpoint};
 mod threads;
 
 #[cfg(feature = "threads")]
-use threads::with_in_loop;
+use threads::inside_a_loop;
 pub use threads::{Pool, alone, threads};
 #[cfg(feature = "threads")]
 pub use threads::{host, work};
@@ -41,7 +41,7 @@ pub fn join<A: Send, B: Send>(
     #[cfg(feature = "threads")]
     if threads() > 1 {
         // Whichever thread does the second half stops when this one is to.
-        return with_in_loop(true, || match stop::current() {
+        return inside_a_loop(|| match stop::current() {
             None => rayon::join(a, || stop::under(None, b)),
             stop => rayon::join(a, || stop::under(stop, b)),
         });

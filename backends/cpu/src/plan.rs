@@ -68,6 +68,16 @@ pub(crate) struct Step {
     pub dead: SmallVec<[Local; 2]>,
 }
 
+impl Step {
+    /// The value that its first input is: what a view is a view of.
+    fn viewed(&self) -> Option<Local> {
+        match self.inputs.first() {
+            Some(Some(Source::Local(l))) => Some(*l),
+            _ => None,
+        }
+    }
+}
+
 /// The types and sizes of the values that a plan was made for.
 pub(crate) type ShapeKey = Vec<(Local, Type, Option<Sizes>)>;
 
@@ -384,10 +394,8 @@ impl<'a> Planner<'a> {
         // What such a value is a view of leaves with it: were that in a slot, all of the slot would.
         let mut leaves: Vec<bool> = (0..self.facts.len()).map(survives).collect();
         for step in self.plan.steps.iter().rev() {
-            if let (Run::View, Some(Some(Source::Local(l)))) =
-                (&step.kernel.run, step.inputs.first())
-            {
-                leaves[*l] |= leaves[step.outputs[0].local];
+            if let (Run::View, Some(l)) = (&step.kernel.run, step.viewed()) {
+                leaves[l] |= leaves[step.outputs[0].local];
             }
         }
         let mut slots = Slots::new(self.facts.len());
@@ -458,9 +466,7 @@ impl Owned {
 
     /// The output of a view is held by what its input is.
     fn view(&mut self, step: &Step) {
-        if let Some(Some(Source::Local(l))) = step.inputs.first()
-            && let Some(i) = self.of[*l]
-        {
+        if let Some(i) = step.viewed().and_then(|l| self.of[l]) {
             self.of[step.outputs[0].local] = Some(i);
             self.held[i].1 += 1;
         }
@@ -500,9 +506,7 @@ impl Slots {
 
     /// The output of a view lives where its input does.
     fn view(&mut self, step: &Step) -> Place {
-        if let Some(Some(Source::Local(l))) = step.inputs.first()
-            && let Some(slot) = self.slot_of[*l]
-        {
+        if let Some(slot) = step.viewed().and_then(|l| self.slot_of[l]) {
             self.slot_of[step.outputs[0].local] = Some(slot);
             self.users[slot] += 1;
         }

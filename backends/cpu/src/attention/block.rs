@@ -41,9 +41,14 @@ impl Keys {
         all.ok_or_else(|| format!("{} packed blocks of keys are too large", self.count))
     }
 
+    /// Elements of a full block: nothing is packed before [`Keys::len`] found that they can be.
+    fn each(&self) -> usize {
+        self.full.len().unwrap_or(0)
+    }
+
     /// Packs keys whose rows `k` has.
     pub fn pack(&self, isa: Isa, k: Strided<'_>, to: &mut [f32]) {
-        let each = to.len().saturating_sub(self.last.len().unwrap_or(0)) / self.count.max(1);
+        let each = self.each();
         let (full, last) = to.split_at_mut(each * self.count);
         for (b, to) in full.chunks_exact_mut(each.max(1)).enumerate() {
             self.full.pack(isa, k.from(b * KEYS, 0), to);
@@ -55,8 +60,7 @@ impl Keys {
 
     /// Block `b` of what was packed.
     fn block<'a>(&self, packed: &'a [f32], b: usize) -> Panels<'a> {
-        let each = self.full.len().unwrap_or(0);
-        let packed = packed.get(b * each..).unwrap_or_default();
+        let packed = packed.get(b * self.each()..).unwrap_or_default();
         if b < self.count { self.full.view(packed) } else { self.last.view(packed) }
     }
 }

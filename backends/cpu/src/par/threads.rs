@@ -2,6 +2,10 @@
 //! that a program is lent.
 
 #[cfg(feature = "threads")]
+use std::cell::Cell;
+#[cfg(feature = "threads")]
+use std::thread::LocalKey;
+#[cfg(feature = "threads")]
 use std::time::Duration;
 
 #[cfg(feature = "threads")]
@@ -141,10 +145,10 @@ impl Pool {
             match &self.threads {
                 Some(threads) => {
                     let pool = &threads.pool;
-                    pool.install(|| as_serial(false, || awake(pool, f)))
+                    pool.install(|| with(&SERIAL, false, || awake(pool, f)))
                 }
                 None if self.inherited => f(),
-                None => as_serial(true, f),
+                None => with(&SERIAL, true, f),
             }
         }
         #[cfg(not(feature = "threads"))]
@@ -198,7 +202,7 @@ pub fn work() -> Result<(), String> {
 /// Runs `f` so that the loops inside it stay on this thread: what is already a piece of a loop.
 pub fn alone<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(feature = "threads")]
-    return as_serial(true, f);
+    return with(&SERIAL, true, f);
     #[cfg(not(feature = "threads"))]
     f()
 }
@@ -206,28 +210,34 @@ pub fn alone<R>(f: impl FnOnce() -> R) -> R {
 #[cfg(feature = "threads")]
 thread_local! {
     /// A serial pool is installed on this thread.
-    static SERIAL: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static SERIAL: Cell<bool> = const { Cell::new(false) };
 }
 
 #[cfg(feature = "threads")]
 thread_local! {
     /// This thread runs something for a pool, or waits for something to run.
-    static BUSY: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static BUSY: Cell<bool> = const { Cell::new(false) };
     /// This thread does pieces of work that others share.
-    static IN_LOOP: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static IN_LOOP: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Does `f` with this in [`IN_LOOP`], and puts back what was there.
+/// Does `f` with this in a flag of the thread, and puts back what was there, however `f` ends.
 #[cfg(feature = "threads")]
-pub(super) fn with_in_loop<R>(now: bool, f: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
+fn with<R>(flag: &'static LocalKey<Cell<bool>>, now: bool, f: impl FnOnce() -> R) -> R {
+    struct Restore(&'static LocalKey<Cell<bool>>, bool);
     impl Drop for Restore {
         fn drop(&mut self) {
-            IN_LOOP.set(self.0);
+            self.0.set(self.1);
         }
     }
-    let _restore = Restore(IN_LOOP.replace(now));
+    let _restore = Restore(flag, flag.replace(now));
     f()
+}
+
+/// Does `f`, all of it or in part a piece of work that others share.
+#[cfg(feature = "threads")]
+pub(super) fn inside_a_loop<R>(f: impl FnOnce() -> R) -> R {
+    with(&IN_LOOP, true, f)
 }
 
 /// Whether this thread does a piece of work that others share.
@@ -241,7 +251,7 @@ pub(crate) fn in_loop() -> bool {
 /// Does `f`, which is no piece of whatever this thread was doing.
 pub(crate) fn outside_of_loops<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(feature = "threads")]
-    return with_in_loop(false, f);
+    return with(&IN_LOOP, false, f);
     #[cfg(not(feature = "threads"))]
     f()
 }
@@ -292,18 +302,6 @@ fn look_for_work(over: impl Fn() -> bool) {
             }
         }
     }
-}
-
-#[cfg(feature = "threads")]
-fn as_serial<R>(serial: bool, f: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            SERIAL.set(self.0);
-        }
-    }
-    let _restore = Restore(SERIAL.replace(serial));
-    f()
 }
 
 /// Threads that the loops called here will use.
