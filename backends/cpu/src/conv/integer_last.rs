@@ -4,7 +4,8 @@
 //!
 //! Products are of patches [outputs, taps · c], made some rows at a time, with the weights
 //! [taps · c, m]; of a 1 × 1 kernel the patch is the pixel, read where it lies. One channel per
-//! group goes strip by strip through the kernel for floats, which hold such sums exactly.
+//! group has a kernel of its own ([`depthwise_bytes`]); windows that this does not have go strip by
+//! strip through the kernel for floats, which hold such sums exactly.
 
 use rinfer_graph::Reason;
 use rinfer_graph::backend::RunCx;
@@ -12,7 +13,7 @@ use rinfer_graph::ops::Span;
 
 use super::geometry::{Geometry, tap, taps_inside};
 use super::integer::{EXACT, Image};
-use super::{Follow, depthwise_last};
+use super::{Follow, depthwise_bytes, depthwise_last};
 use crate::gemm::bytes::{
     Bias, ByteGemm, Finish, Left, Matrix, PackedBytes, Rows, Side, Zero, finish_floats,
 };
@@ -40,6 +41,8 @@ pub enum Weights {
     Patches(PackedBytes, Vec<i32>),
     /// By tap, a number for each channel, less their zero points.
     Depthwise(Vec<f32>),
+    /// By column of the window.
+    Words(depthwise_bytes::Words),
 }
 
 impl Weights {
@@ -52,6 +55,11 @@ impl Weights {
     ) -> Result<Weights, Reason> {
         let (c, taps) = (g.c, g.taps());
         if depthwise_last::suits(g) {
+            if let Some(words) =
+                depthwise_bytes::Words::pack(Bytes::of(isa), g, (w, signed), &zeros)
+            {
+                return Ok(Weights::Words(words));
+            }
             let wide = |i: usize| {
                 let (channel, tap) = (i % g.group, i / g.group);
                 let code = w[channel * taps + tap];
@@ -82,6 +90,7 @@ pub fn run<F: Finish>(
     cx.check()?;
     match weights {
         Weights::Depthwise(w) => depthwise((isa, g), (x, w), bias, finish, y),
+        Weights::Words(w) => depthwise_bytes::run(g, (x, w), bias, finish, y),
         Weights::Patches(w, zeros) => patches((isa, g), x, (w, zeros), bias, finish, y),
     }
 }
@@ -152,8 +161,8 @@ fn strips(g: &Geometry) -> (usize, usize) {
     (together, par::grain(together.saturating_mul(out_row).saturating_mul(g.taps()) / 16))
 }
 
-/// What [`run`] takes: a block of patches, packed again if rows are not read as they lie; or a
-/// strip of an image as floats, and its sums.
+/// What [`run`] takes: a block of patches, packed again if rows are not read as they lie; a strip of
+/// an image as floats, and its sums; or a row beyond the image.
 pub fn scratch(isa: Isa, g: &Geometry, weights: &Weights) -> Scratch {
     let [_, h, wide] = &g.axes;
     match weights {
@@ -163,6 +172,8 @@ pub fn scratch(isa: Isa, g: &Geometry, weights: &Weights) -> Scratch {
             let strip = seen * wide.input * g.group + together * wide.output * g.group;
             Scratch::floats(strip).in_loop(h.output.div_ceil(together), grain)
         }
+        Weights::Words(_) => Scratch::of::<u8>(depthwise_bytes::scratch(g))
+            .in_loop(g.batch * h.output, depthwise_bytes::grain(g)),
         Weights::Patches(..) => {
             let (bytes, k, outputs) = (Bytes::of(isa), g.c * g.taps(), g.batch * g.out_len());
             let ((together, grain), stride) = (blocks(g), k.next_multiple_of(4));
@@ -376,6 +387,25 @@ mod tests {
             if suits(&g) {
                 check(&mut r, &g, round);
             }
+        }
+        // Windows whose columns are words.
+        for round in 0..48 {
+            let (kernel, stride) = ([3, 5][round % 2], [1, 2][round / 2 % 2]);
+            let mut axis = |before: usize, after: usize| {
+                let input = kernel + r.below(40);
+                let output = (input + before + after - kernel) / stride + 1;
+                Span { input, kernel, stride, dilation: 1, before, after, output }
+            };
+            let one = axis(0, 0);
+            let axes = [
+                Span { input: 1, kernel: 1, stride: 1, output: 1, ..one },
+                axis(round % 3, round % 2),
+                axis(round / 2 % 3, round % 3),
+            ];
+            let c = [16, 17, 40, 96][round / 4 % 4];
+            let g = Geometry { batch: 1 + round % 2, group: c, c: 1, m: 1, axes };
+            assert!(suits(&g));
+            check(&mut r, &g, round);
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod chain;
 pub mod depthwise;
+mod depthwise_bytes;
 mod depthwise_last;
 pub mod first;
 pub mod geometry;

@@ -298,6 +298,15 @@ impl I32s<Avx512> for I32x16 {
         unsafe { _mm_storeu_si128(dst.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(self.0)) }
     }
     #[inline(always)]
+    fn store_u8_partial(self, dst: &mut [u8]) {
+        if dst.len() >= 16 {
+            return self.store_u8(dst);
+        }
+        let lanes = ((1u32 << dst.len().min(16)) - 1) as u16;
+        // A masked store writes only the lanes that the mask names.
+        unsafe { _mm512_mask_cvtepi32_storeu_epi8(dst.as_mut_ptr().cast(), lanes, self.0) }
+    }
+    #[inline(always)]
     fn store_u16(self, dst: &mut [u16]) {
         let dst = &mut dst[..16];
         unsafe { _mm256_storeu_si256(dst.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(self.0)) }

@@ -427,6 +427,18 @@ pub trait I32s<S: Simd>:
             *y = x as u8;
         }
     }
+    /// Writes the low bytes of as many lanes as fit into `dst`.
+    #[inline(always)]
+    fn store_u8_partial(self, dst: &mut [u8]) {
+        if dst.len() >= S::LANES {
+            return self.store_u8(dst);
+        }
+        let mut all = [0; MAX_LANES];
+        self.store_u8(&mut all);
+        for (y, &x) in dst.iter_mut().zip(&all[..S::LANES]) {
+            *y = x;
+        }
+    }
     /// `self << N`
     fn shl<const N: u32>(self) -> Self;
     /// `self >> N`, zeros from the left.

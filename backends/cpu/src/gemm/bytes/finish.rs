@@ -6,7 +6,7 @@
 //! Products and additions are rounded one by one, so that every processor computes the same.
 
 use crate::math::Activation;
-use crate::simd::{F32s, I32s, MAX_LANES, Simd};
+use crate::simd::{F32s, I32s, MAX_LANES, MatMut, Simd};
 
 /// Makes results of sums.
 pub trait Finish: Sync {
@@ -19,8 +19,23 @@ pub trait Finish: Sync {
     /// It is not.
     fn check(&self, m: usize, n: usize) -> Result<(), String>;
 
-    /// Turns sums into results: those of one row, from a place of C on.
+    /// Turns sums into results: those of one row, from a place of C on. There may be more sums, to
+    /// the end of a vector.
     fn row<S: Simd>(&self, s: S, place: (usize, usize), sums: &mut [i32], y: &mut [Self::Out]);
+
+    /// Turns the sums of a tile into results, `width` sums for each row of `y`.
+    #[inline(always)]
+    fn tile<S: Simd>(
+        &self,
+        s: S,
+        (row, col): (usize, usize),
+        (sums, width): (&mut [i32], usize),
+        y: &mut MatMut<'_, Self::Out>,
+    ) {
+        for (i, sums) in sums.chunks_exact_mut(width).take(y.rows()).enumerate() {
+            self.row(s, (row + i, col), sums, y.row(i));
+        }
+    }
 }
 
 /// Numbers for rows or columns.
@@ -58,7 +73,7 @@ impl Finish for Sums {
 
     #[inline(always)]
     fn row<S: Simd>(&self, _s: S, _place: (usize, usize), sums: &mut [i32], y: &mut [i32]) {
-        y.copy_from_slice(sums);
+        y.copy_from_slice(&sums[..y.len()]);
     }
 }
 
@@ -86,7 +101,7 @@ impl Finish for Floats<'_> {
 
     #[inline(always)]
     fn row<S: Simd>(&self, s: S, (row, col): (usize, usize), sums: &mut [i32], y: &mut [f32]) {
-        scaled(s, self.scale, (row, col), sums, y);
+        scaled(s, self.scale, (row, col), &sums[..y.len()], y);
         if let Some(rows) = self.rows {
             let factor = s.splat(rows[row]);
             for y in y.chunks_mut(S::LANES) {
@@ -155,17 +170,43 @@ impl Finish for Codes<'_> {
     #[inline(always)]
     fn row<S: Simd>(&self, s: S, (row, col): (usize, usize), sums: &mut [i32], y: &mut [u8]) {
         let to = Clip::new(s, self.zero, self.ends);
-        let scale = match self.scale {
-            Per::One(x) => s.splat(x),
-            Per::Rows(x) => s.splat(x[row]),
-            Per::Cols(x) => return to.each(s, &x[col..][..sums.len()], sums, y),
+        let (each, one) = match self.scale {
+            Per::One(x) => (None, x),
+            Per::Rows(x) => (None, x[row]),
+            Per::Cols(x) => (Some(&x[col..][..y.len()]), 0.0),
         };
-        let whole = sums.len() - sums.len() % S::LANES;
-        for j in (0..whole).step_by(S::LANES) {
-            to.code(s.load_i32(&sums[j..]).to_f32() * scale).store_u8(&mut y[j..]);
+        for j in (0..y.len()).step_by(S::LANES) {
+            let scale = match each {
+                Some(x) => s.load_partial(&x[j..], 0.0),
+                None => s.splat(one),
+            };
+            to.code(load_some(s, &sums[j..]).to_f32() * scale).store_u8_partial(&mut y[j..]);
         }
-        if whole < sums.len() {
-            to.some(to.code(load_some(s, &sums[whole..]).to_f32() * scale), &mut y[whole..]);
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd>(
+        &self,
+        s: S,
+        (row, col): (usize, usize),
+        (sums, width): (&mut [i32], usize),
+        y: &mut MatMut<'_, u8>,
+    ) {
+        let Per::Cols(scale) = self.scale else {
+            for (i, sums) in sums.chunks_exact_mut(width).take(y.rows()).enumerate() {
+                self.row(s, (row + i, col), sums, y.row(i));
+            }
+            return;
+        };
+        // Column by column of vectors: what belongs to a column stays in registers.
+        let to = Clip::new(s, self.zero, self.ends);
+        let (rows, cols) = (y.rows(), y.cols());
+        for j in (0..cols).step_by(S::LANES) {
+            let scale = s.load_partial(&scale[col + j..col + cols], 0.0);
+            for (i, sums) in sums.chunks_exact(width).take(rows).enumerate() {
+                let codes = to.code(s.load_i32(&sums[j..]).to_f32() * scale);
+                codes.store_u8_partial(&mut y.row(i)[j..]);
+            }
         }
     }
 }
@@ -186,39 +227,19 @@ impl<S: Simd> Clip<S> {
         Clip { lo, hi, zero: s.splat_i32(zero) }
     }
 
-    /// The codes of sums, a scale for each.
-    #[inline(always)]
-    fn each(&self, s: S, scales: &[f32], sums: &[i32], y: &mut [u8]) {
-        let whole = sums.len() - sums.len() % S::LANES;
-        for j in (0..whole).step_by(S::LANES) {
-            let x = s.load_i32(&sums[j..]).to_f32() * s.load(&scales[j..]);
-            self.code(x).store_u8(&mut y[j..]);
-        }
-        if whole < sums.len() {
-            let scale = s.load_partial(&scales[whole..], 0.0);
-            let x = load_some(s, &sums[whole..]).to_f32() * scale;
-            self.some(self.code(x), &mut y[whole..]);
-        }
-    }
-
-    /// The low bytes of as many codes as `y` has room for.
-    #[inline(always)]
-    fn some(&self, codes: S::I32, y: &mut [u8]) {
-        let mut bytes = [0; MAX_LANES];
-        codes.store_u8(&mut bytes);
-        y.copy_from_slice(&bytes[..y.len()]);
-    }
-
     /// NaN becomes the least code.
     #[inline(always)]
     fn code(&self, x: S::F32) -> S::I32 {
-        x.max(self.lo).min(self.hi).round_even().trunc_i32() + self.zero
+        x.max(self.lo).min(self.hi).round_i32() + self.zero
     }
 }
 
-/// Fewer sums than a vector holds, and zeros.
+/// The first sums, and zeros if a vector holds more.
 #[inline(always)]
 fn load_some<S: Simd>(s: S, sums: &[i32]) -> S::I32 {
+    if sums.len() >= S::LANES {
+        return s.load_i32(sums);
+    }
     let mut all = [0; MAX_LANES];
     all[..sums.len()].copy_from_slice(sums);
     s.load_i32(&all)
@@ -247,17 +268,13 @@ impl Finish for Requantized<'_> {
     #[inline(always)]
     fn row<S: Simd>(&self, s: S, place: (usize, usize), sums: &mut [i32], y: &mut [u8]) {
         let mut row = [0.0f32; super::PIECE];
-        let floats = &mut row[..sums.len()];
+        let floats = &mut row[..y.len()];
         self.floats.row(s, place, sums, floats);
         let to = Clip::new(s, self.zero, self.ends);
         let scale = s.splat(self.y_scale);
-        let whole = floats.len() - floats.len() % S::LANES;
-        for j in (0..whole).step_by(S::LANES) {
-            to.code(s.load(&floats[j..]) / scale).store_u8(&mut y[j..]);
-        }
-        if whole < floats.len() {
-            let last = s.load_partial(&floats[whole..], 0.0);
-            to.some(to.code(last / scale), &mut y[whole..]);
+        for j in (0..floats.len()).step_by(S::LANES) {
+            let x = s.load_partial(&floats[j..], 0.0) / scale;
+            to.code(x).store_u8_partial(&mut y[j..]);
         }
     }
 }

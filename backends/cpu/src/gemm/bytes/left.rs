@@ -19,6 +19,8 @@ pub struct Rows<'a> {
     k: usize,
     /// Words from one row to the next.
     stride: usize,
+    /// Rows of a panel.
+    width: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -33,7 +35,8 @@ impl<'a> Rows<'a> {
         let fits = bytes.step() == 4 && stride % 4 == 0 && k > 0 && k <= stride;
         let need = lanes.checked_mul(stride).filter(|_| fits)?;
         let words: &[i32] = bytemuck::try_cast_slice(data.get(..need)?).ok()?;
-        Some(Rows { words, bytes, lanes, k, stride: stride / 4 })
+        let width = tile::rows(bytes);
+        Some(Rows { words, bytes, lanes, k, stride: stride / 4, width })
     }
 
     fn summed(&self, row: usize) -> i32 {
@@ -66,6 +69,7 @@ impl<'a> Left<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn bytes(&self) -> Bytes {
         match self {
             Left::Packed(packed) => packed.bytes(),
@@ -73,6 +77,7 @@ impl<'a> Left<'a> {
         }
     }
 
+    #[inline]
     pub(super) fn lanes(&self) -> usize {
         match self {
             Left::Packed(packed) => packed.lanes(),
@@ -103,8 +108,12 @@ impl<'a> Left<'a> {
         }
     }
 
+    #[inline]
     fn width(&self) -> usize {
-        tile::rows(self.bytes())
+        match self {
+            Left::Packed(packed) => packed.width(),
+            Left::Rows(rows) => rows.width,
+        }
     }
 
     /// Number of panels.
@@ -113,12 +122,14 @@ impl<'a> Left<'a> {
     }
 
     /// The rows in panel `p`.
+    #[inline]
     pub(super) fn panel(&self, p: usize) -> Range<usize> {
         let width = self.width();
         p * width..((p + 1) * width).min(self.lanes())
     }
 
     /// What a tile reads of panel `p`.
+    #[inline]
     pub(super) fn words(&self, p: usize) -> tile::Words<'a> {
         match self {
             Left::Packed(packed) => tile::Words::Panel(packed.words(p)),

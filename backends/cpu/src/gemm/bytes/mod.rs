@@ -132,10 +132,11 @@ impl ByteGemm<'_> {
 /// `sum + row + col - row_zero · col_sum - col_zero · row_sum`.
 #[derive(Debug)]
 struct Fixes {
+    /// Empty if all rows are alike, and nothing is added for a row.
     rows: Vec<RowFix>,
-    /// Bias of each column; empty if there is none.
+    /// What the sums of each column start with, to the end of its vector.
     cols: Vec<i32>,
-    /// Σ b - k·q of each column; empty if no row has a zero point.
+    /// Σ b - k·q of each column; empty if all rows have one zero point.
     col_sums: Vec<i32>,
     /// Zero points of the columns; empty if none has one.
     col_zeros: Vec<i32>,
@@ -152,33 +153,36 @@ impl Fixes {
     fn new(gemm: &ByteGemm<'_>) -> Fixes {
         let (a, b) = (gemm.a, gemm.b);
         let k = a.k() as i32;
-        let zero = |j: usize| gemm.b_zero.at(j).wrapping_add(b.offset());
-        let mut col_zeros: Vec<i32> = (0..b.lanes()).map(zero).collect();
+        let col_zero = |j: usize| gemm.b_zero.at(j).wrapping_add(b.offset());
+        let mut col_zeros: Vec<i32> = (0..b.lanes()).map(col_zero).collect();
         if col_zeros.iter().all(|&z| z == 0) {
             col_zeros.clear();
         }
+        let col_sum = |j: usize| b.sums()[j].wrapping_sub(k.wrapping_mul(col_zero(j)));
+        let row_zero = |i: usize| gemm.a_zero.at(i).wrapping_add(a.offset());
+        let mut cols = if let Bias::Cols(x) = gemm.bias { x.to_vec() } else { Vec::new() };
+        cols.resize(b.lanes().next_multiple_of(b.bytes().lanes()), 0);
+        let mut col_sums = Vec::new();
+        match gemm.a_zero {
+            // What it adds is the same in each row.
+            Zero::One(_) if row_zero(0) != 0 => {
+                for (j, col) in cols[..b.lanes()].iter_mut().enumerate() {
+                    *col = col.wrapping_sub(row_zero(0).wrapping_mul(col_sum(j)));
+                }
+            }
+            Zero::One(_) => {}
+            Zero::Each(_) => col_sums = (0..b.lanes()).map(col_sum).collect(),
+        }
         let row = |i: usize| RowFix {
             bias: if let Bias::Rows(x) = gemm.bias { x[i] } else { 0 },
-            zero: gemm.a_zero.at(i).wrapping_add(a.offset()),
+            zero: row_zero(i),
             sum: if col_zeros.is_empty() { 0 } else { a.sum(i) },
         };
-        let mut rows: Vec<RowFix> = (0..a.lanes()).map(row).collect();
-        let mut cols = if let Bias::Cols(x) = gemm.bias { x.to_vec() } else { Vec::new() };
-        let mut col_sums = Vec::new();
-        if rows.iter().any(|row| row.zero != 0) {
-            let col_sum = |j: usize| b.sums()[j].wrapping_sub(k.wrapping_mul(zero(j)));
-            col_sums = (0..b.lanes()).map(col_sum).collect();
-        }
-        if let (Zero::One(_), Some(&RowFix { zero, .. })) = (gemm.a_zero, rows.first())
-            && !col_sums.is_empty()
-        {
-            // One zero point for all rows: what it adds is the same in each.
-            cols.resize(b.lanes(), 0);
-            for (col, sum) in cols.iter_mut().zip(std::mem::take(&mut col_sums)) {
-                *col = col.wrapping_sub(zero.wrapping_mul(sum));
-            }
-            rows.iter_mut().for_each(|row| row.zero = 0);
-        }
+        let by_row = matches!(gemm.bias, Bias::Rows(_));
+        let rows = match by_row || !col_sums.is_empty() || !col_zeros.is_empty() {
+            true => (0..a.lanes()).map(row).collect(),
+            false => Vec::new(),
+        };
         Fixes { rows, cols, col_sums, col_zeros }
     }
 
@@ -187,9 +191,6 @@ impl Fixes {
     fn apply<S: Simd>(&self, s: S, i: usize, col: usize, sums: &mut [i32]) {
         let row = self.rows[i];
         add_row(s, row.bias, sums);
-        if !self.cols.is_empty() {
-            add_scaled(s, 1, &self.cols[col..], sums);
-        }
         if !self.col_sums.is_empty() {
             add_scaled(s, row.zero.wrapping_neg(), &self.col_sums[col..], sums);
         }
@@ -341,10 +342,21 @@ impl<F: Finish> Job<'_, F> {
     }
 
     /// The tiles where panels `rows` of A meet panels `cols` of B; `c` is just these.
-    fn block(&self, (rows, cols): (Range<usize>, Range<usize>), c: &mut MatMut<'_, F::Out>) {
+    fn block(&self, grid: (Range<usize>, Range<usize>), c: &mut MatMut<'_, F::Out>) {
+        crate::dots_dispatch!(self.gemm.a.bytes(), d => self.tiles(d, grid, c));
+    }
+
+    #[inline(always)]
+    fn tiles<D: Dots>(
+        &self,
+        d: D,
+        (rows, cols): (Range<usize>, Range<usize>),
+        c: &mut MatMut<'_, F::Out>,
+    ) {
         let (a, b) = (self.gemm.a, self.gemm.b);
         let (row0, col0) = (a.panel(rows.start).start, b.panel(cols.start).start);
         let together = (BLOCK_A / (a.panel(rows.start).len() * a.k()).max(1)).max(1);
+        let mut sums = [0; tile::MOST];
         let mut p0 = rows.start;
         while p0 < rows.end {
             let p1 = rows.end.min(p0 + together);
@@ -352,7 +364,7 @@ impl<F: Finish> Job<'_, F> {
                 for p in p0..p1 {
                     let (r, l) = (a.panel(p), b.panel(q));
                     let mut c = c.block(r.start - row0, r.len(), l.start - col0, l.len());
-                    crate::dots_dispatch!(a.bytes(), d => self.tile(d, (p, q), &mut c));
+                    self.tile(d, (p, q), &mut sums, &mut c);
                 }
             }
             p0 = p1;
@@ -361,17 +373,24 @@ impl<F: Finish> Job<'_, F> {
 
     /// One tile: sums in registers, then in L1, where they become the result.
     #[inline(always)]
-    fn tile<D: Dots>(&self, d: D, (p, q): (usize, usize), c: &mut MatMut<'_, F::Out>) {
+    fn tile<D: Dots>(
+        &self,
+        d: D,
+        (p, q): (usize, usize),
+        sums: &mut [i32; tile::MOST],
+        c: &mut MatMut<'_, F::Out>,
+    ) {
         let (a, b) = (self.gemm.a, self.gemm.b);
         let (rows, cols) = (a.panel(p), b.panel(q));
-        let mut sums = [0i32; tile::MOST];
         let width = b.stored(q);
-        tile::tile(d, (a.words(p), rows.len()), (b.words(q), width), &mut sums);
+        let start = &self.fixes.cols[cols.start..][..width];
+        tile::tile(d, (a.words(p), rows.len()), (b.words(q), start), sums);
         let s = d.simd();
-        for (i, sums) in rows.clone().zip(sums.chunks_exact_mut(width)) {
-            let sums = &mut sums[..cols.len()];
-            self.fixes.apply(s, i, cols.start, sums);
-            self.finish.row(s, (i, cols.start), sums, c.row(i - rows.start));
+        if !self.fixes.rows.is_empty() {
+            for (i, sums) in rows.clone().zip(sums.chunks_exact_mut(width)) {
+                self.fixes.apply(s, i, cols.start, &mut sums[..cols.len()]);
+            }
         }
+        self.finish.tile(s, (rows.start, cols.start), (sums, width), c);
     }
 }

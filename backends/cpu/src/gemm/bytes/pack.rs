@@ -71,6 +71,12 @@ pub struct PackedBytes {
     side: Side,
     lanes: usize,
     k: usize,
+    /// Codes in a word.
+    step: usize,
+    /// Lanes of a full panel.
+    width: usize,
+    /// Lanes that a panel of the right side is rounded up to.
+    round: usize,
     /// What the stored codes are more than they were.
     offset: i32,
     /// Σ of the stored codes of each lane, once somebody asks.
@@ -107,16 +113,22 @@ impl PackedBytes {
             (Side::Right, false) => -128,
             _ => 0,
         };
+        let round = if side == Side::Left { 1 } else { bytes.lanes() };
         let mut packed = PackedBytes {
             data: Buffer::default(),
             bytes,
             side,
             lanes,
             k,
+            step: bytes.step(),
+            width: match side {
+                Side::Left => tile::rows(bytes),
+                Side::Right => tile::vectors(bytes) * bytes.lanes(),
+            },
+            round,
             offset,
             sums: OnceLock::new(),
         };
-        let round = if side == Side::Left { 1 } else { bytes.lanes() };
         let words = lanes.checked_next_multiple_of(round);
         let words = words.and_then(|lanes| lanes.checked_mul(packed.steps()));
         let too_large = || format!("a packed matrix of {lanes} x {k} is too large");
@@ -160,39 +172,43 @@ impl PackedBytes {
     }
 
     /// How its words are multiplied.
+    #[inline]
     pub fn bytes(&self) -> Bytes {
         self.bytes
     }
 
     /// Its side.
+    #[inline]
     pub fn side(&self) -> Side {
         self.side
     }
 
     /// Rows of A or columns of B.
+    #[inline]
     pub fn lanes(&self) -> usize {
         self.lanes
     }
 
     /// Columns of A or rows of B.
+    #[inline]
     pub fn k(&self) -> usize {
         self.k
     }
 
     /// Codes in a word.
+    #[inline]
     pub fn step(&self) -> usize {
-        self.bytes.step()
+        self.step
     }
 
+    #[inline]
     fn steps(&self) -> usize {
         self.k.div_ceil(self.step())
     }
 
-    fn width(&self) -> usize {
-        match self.side {
-            Side::Left => tile::rows(self.bytes),
-            Side::Right => tile::vectors(self.bytes) * self.bytes.lanes(),
-        }
+    #[inline]
+    pub(super) fn width(&self) -> usize {
+        self.width
     }
 
     /// What the stored codes are more than they were.
@@ -211,21 +227,20 @@ impl PackedBytes {
     }
 
     /// The lanes in panel `p`.
+    #[inline]
     pub(super) fn panel(&self, p: usize) -> Range<usize> {
         let width = self.width();
         p * width..((p + 1) * width).min(self.lanes)
     }
 
     /// The width panel `p` is stored with.
+    #[inline]
     pub(super) fn stored(&self, p: usize) -> usize {
-        let lanes = self.panel(p).len();
-        match self.side {
-            Side::Left => lanes,
-            Side::Right => lanes.next_multiple_of(self.bytes.lanes()),
-        }
+        self.panel(p).len().next_multiple_of(self.round)
     }
 
     /// The words of panel `p`.
+    #[inline]
     pub(super) fn words(&self, p: usize) -> &[i32] {
         let at = p * self.width() * self.steps();
         &self.data.as_slice::<i32>()[at..][..self.stored(p) * self.steps()]

@@ -21,6 +21,7 @@ pub enum Words<'a> {
 }
 
 /// Rows of a full tile.
+#[inline]
 pub fn rows(bytes: Bytes) -> usize {
     match (bytes.registers(), bytes.lanes()) {
         (_, 1) => 4,
@@ -30,6 +31,7 @@ pub fn rows(bytes: Bytes) -> usize {
 }
 
 /// Vectors in a row of a full tile.
+#[inline]
 pub fn vectors(bytes: Bytes) -> usize {
     if bytes.lanes() == 1 { 4 } else { 2 }
 }
@@ -37,12 +39,16 @@ pub fn vectors(bytes: Bytes) -> usize {
 /// Sums in the largest tile.
 pub const MOST: usize = 14 * 2 * 16;
 
-/// Sums of one tile, row after row of `width`: `a` holds words of that many rows, `b` words of
-/// `width` columns.
+/// Sums of one tile, row after row: `a` holds words of that many rows, `b` words of as many columns
+/// as there are numbers that their sums start with.
 #[inline(always)]
-pub fn tile<D: Dots>(d: D, (a, rows): (Words<'_>, usize), b: (&[i32], usize), sums: &mut [i32]) {
-    let (b, width) = b;
-    match width / D::Simd::LANES {
+pub fn tile<D: Dots>(
+    d: D,
+    (a, rows): (Words<'_>, usize),
+    b: (&[i32], &[i32]),
+    sums: &mut [i32; MOST],
+) {
+    match b.1.len() / D::Simd::LANES {
         1 => by_rows::<D, 1>(d, a, rows, b, sums),
         2 => by_rows::<D, 2>(d, a, rows, b, sums),
         n => {
@@ -61,7 +67,13 @@ pub fn tile<D: Dots>(d: D, (a, rows): (Words<'_>, usize), b: (&[i32], usize), su
 
 /// One function for each number of rows: the loop must know it.
 #[inline(always)]
-fn by_rows<D: Dots, const NV: usize>(d: D, a: Words<'_>, rows: usize, b: &[i32], sums: &mut [i32]) {
+fn by_rows<D: Dots, const NV: usize>(
+    d: D,
+    a: Words<'_>,
+    rows: usize,
+    b: (&[i32], &[i32]),
+    sums: &mut [i32; MOST],
+) {
     macro_rules! cases {
         ($($r:literal $(/ $unroll:literal)?),*; $otherwise:expr) => {
             match rows {
@@ -87,22 +99,27 @@ fn by_rows<D: Dots, const NV: usize>(d: D, a: Words<'_>, rows: usize, b: &[i32],
 fn kernel<D: Dots, const R: usize, const NV: usize, const U: usize>(
     d: D,
     a: Words<'_>,
-    b: &[i32],
-    sums: &mut [i32],
+    (b, start): (&[i32], &[i32]),
+    sums: &mut [i32; MOST],
 ) {
     d.call(
         #[inline(always)]
         move || {
+            let s = d.simd();
+            let lanes = <D::Simd as Simd>::LANES;
+            let mut first = [s.splat_i32(0); NV];
+            for j in 0..NV {
+                first[j] = s.load_i32(&start[j * lanes..]);
+            }
             let acc = match a {
-                Words::Panel(a) => products::<D, R, NV, U>(d, a, b),
+                Words::Panel(a) => products::<D, R, NV, U>(d, a, b, first),
                 Words::Rows { words, stride, count } => {
-                    by_row::<D, R, NV>(d, (words, stride, count), b)
+                    by_row::<D, R, NV>(d, (words, stride, count), b, first)
                 }
             };
-            let lanes = <D::Simd as Simd>::LANES;
-            for (i, sums) in sums.chunks_exact_mut(NV * lanes).take(R).enumerate() {
+            for i in 0..R {
                 for j in 0..NV {
-                    acc[i][j].store(&mut sums[j * lanes..]);
+                    acc[i][j].store(&mut sums[(i * NV + j) * lanes..]);
                 }
             }
         },
@@ -116,10 +133,12 @@ fn products<D: Dots, const R: usize, const NV: usize, const U: usize>(
     d: D,
     a: &[i32],
     b: &[i32],
+    first: [Vector<D>; NV],
 ) -> [[Vector<D>; NV]; R] {
     let zero = d.simd().splat_i32(0);
     let wide = NV * <D::Simd as Simd>::LANES;
     let mut acc = [[[zero; NV]; R]; U];
+    acc[0] = [first; R];
     let (mut aa, mut bb) = (a.chunks_exact(U * R), b.chunks_exact(U * wide));
     for (a, b) in (&mut aa).zip(&mut bb) {
         for u in 0..U {
@@ -146,6 +165,7 @@ fn by_row<D: Dots, const R: usize, const NV: usize>(
     d: D,
     (words, stride, count): (&[i32], usize, usize),
     b: &[i32],
+    first: [Vector<D>; NV],
 ) -> [[Vector<D>; NV]; R] {
     let s = d.simd();
     let wide = NV * <D::Simd as Simd>::LANES;
@@ -154,7 +174,7 @@ fn by_row<D: Dots, const R: usize, const NV: usize>(
         rows[i] = &words[i * stride..][..count];
     }
     let b = &b[..count * wide];
-    let mut acc = [[s.splat_i32(0); NV]; R];
+    let mut acc = [first; R];
     for p in 0..count {
         let mut bv = [s.splat_i32(0); NV];
         for j in 0..NV {
