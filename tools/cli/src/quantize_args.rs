@@ -163,9 +163,10 @@ pub struct HowArgs {
     /// How codes of blocks are chosen
     #[arg(long, value_enum, default_value = "nearest")]
     pub round: RoundChoice,
-    /// Move outliers of activations into weights: auto, off, or how much (0 … 1)
-    #[arg(long, value_name = "ALPHA", default_value = "off")]
-    pub smooth: String,
+    /// Move outliers of activations into weights: auto (default of static with samples), off, or how
+    /// much (0 … 1)
+    #[arg(long, value_name = "ALPHA")]
+    pub smooth: Option<String>,
     /// Balance channels of neighbouring convolutions
     #[arg(long)]
     pub equalize: bool,

@@ -12,7 +12,7 @@ use rinfer_graph::scarce;
 use super::Made;
 use crate::par;
 use crate::pool::Buffer;
-use crate::simd::{F32s, I32s, Isa, MatMut, Simd};
+use crate::simd::{F32s, I32s, Isa, MAX_LANES, MatMut, Simd};
 
 /// Columns of a group.
 const GROUP: usize = 16;
@@ -168,7 +168,7 @@ impl PackedCodes {
                 row[..k].copy_from_slice(a);
             }
             for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(block)) {
-                *sum = row.iter().sum();
+                *sum = summed(row);
             }
         }
         let few = Few { codes: self, rows: &rows, sums: &sums, bias };
@@ -183,6 +183,20 @@ impl PackedCodes {
         });
         Ok(())
     }
+}
+
+/// Σ x in lanes that do not wait for each other, the same on every instruction set.
+fn summed(x: &[f32]) -> f32 {
+    let mut lanes = [0.0; MAX_LANES];
+    for x in x.chunks(MAX_LANES) {
+        lanes.iter_mut().zip(x).for_each(|(lane, x)| *lane += x);
+    }
+    let mut n = MAX_LANES;
+    while n > 1 {
+        n /= 2;
+        (0..n).for_each(|i| lanes[i] += lanes[n + i]);
+    }
+    lanes[0]
 }
 
 /// `[n][blocks]` as `[group][block][16]`.
@@ -238,6 +252,10 @@ impl Few<'_> {
 /// Sums of a row that do not wait for each other.
 const CHAINS: usize = 4;
 
+/// Groups of words that are asked for before they are needed: a page, at whose end the processor
+/// stops looking ahead by itself. From memory 9.4 → 17.5 GB/s on Zen 4, of 22 GB/s.
+const AHEAD: usize = 64;
+
 /// The most vectors that a group takes.
 const VECTORS: usize = 16;
 
@@ -249,8 +267,9 @@ crate::simd_fn! {
         let shape = &few.codes.shape;
         let (blocks, words) = (shape.blocks(), shape.words());
         let each = 32 / BITS as usize;
-        let all = few.codes.words.as_slice::<i32>();
-        let all = &all[g * blocks * words * GROUP..][..blocks * words * GROUP];
+        let (all, start) = (few.codes.words.as_slice::<i32>(), g * blocks * words * GROUP);
+        let all = &all[start..][..blocks * words * GROUP];
+        let lines = few.codes.words.as_slice::<f32>();
         let mut y = [[s.zero(); VECTORS]; R];
         let vectors = GROUP / S::LANES;
         let wide = blocks * shape.block;
@@ -260,6 +279,7 @@ crate::simd_fn! {
                 let mut acc = [[s.zero(); CHAINS]; R];
                 for (w, word) in block.chunks_exact(GROUP).enumerate() {
                     let k = b * shape.block + w * each;
+                    s.prefetch(lines, start + (b * words + w + AHEAD) * GROUP);
                     let word = s.load_i32(&word[v * S::LANES..]);
                     let a: [&[f32]; R] =
                         std::array::from_fn(|r| &few.rows[r * wide + k..][..each]);
@@ -296,48 +316,31 @@ fn multiply<S: Simd, const R: usize, const BITS: u32>(
     a: [&[f32]; R],
     acc: &mut [[S::F32; CHAINS]; R],
 ) {
-    let mask = s.splat_i32((1 << BITS) - 1);
-    let mut step = |q: usize, code: S::I32| {
-        let code = code.to_f32();
-        for r in 0..R {
-            acc[r][q % CHAINS] = s.splat(a[r][q]).mul_add(code, acc[r][q % CHAINS]);
-        }
-    };
+    macro_rules! steps {
+        ($bits:literal: $($q:literal << $shift:literal)*) => {
+            { $(step::<S, R>(s, $q, s.low_bits::<$bits>(word.shr::<$shift>()), a, acc);)* }
+        };
+    }
+    step::<S, R>(s, 0, s.low_bits::<BITS>(word), a, acc);
     match BITS {
-        8 => {
-            step(0, word & mask);
-            step(1, word.shr::<8>() & mask);
-            step(2, word.shr::<16>() & mask);
-            step(3, word.shr::<24>());
-        }
-        4 => {
-            step(0, word & mask);
-            step(1, word.shr::<4>() & mask);
-            step(2, word.shr::<8>() & mask);
-            step(3, word.shr::<12>() & mask);
-            step(4, word.shr::<16>() & mask);
-            step(5, word.shr::<20>() & mask);
-            step(6, word.shr::<24>() & mask);
-            step(7, word.shr::<28>());
-        }
-        _ => {
-            step(0, word & mask);
-            step(1, word.shr::<2>() & mask);
-            step(2, word.shr::<4>() & mask);
-            step(3, word.shr::<6>() & mask);
-            step(4, word.shr::<8>() & mask);
-            step(5, word.shr::<10>() & mask);
-            step(6, word.shr::<12>() & mask);
-            step(7, word.shr::<14>() & mask);
-            step(8, word.shr::<16>() & mask);
-            step(9, word.shr::<18>() & mask);
-            step(10, word.shr::<20>() & mask);
-            step(11, word.shr::<22>() & mask);
-            step(12, word.shr::<24>() & mask);
-            step(13, word.shr::<26>() & mask);
-            step(14, word.shr::<28>() & mask);
-            step(15, word.shr::<30>());
-        }
+        8 => steps!(8: 1 << 8 2 << 16 3 << 24),
+        4 => steps!(4: 1 << 4 2 << 8 3 << 12 4 << 16 5 << 20 6 << 24 7 << 28),
+        _ => steps!(2: 1 << 2 2 << 4 3 << 6 4 << 8 5 << 10 6 << 12 7 << 14
+            8 << 16 9 << 18 10 << 20 11 << 22 12 << 24 13 << 26 14 << 28 15 << 30),
+    }
+}
+
+/// Code `q` of a word, times one number of each row.
+#[inline(always)]
+fn step<S: Simd, const R: usize>(
+    s: S,
+    q: usize,
+    code: S::F32,
+    a: [&[f32]; R],
+    acc: &mut [[S::F32; CHAINS]; R],
+) {
+    for r in 0..R {
+        acc[r][q % CHAINS] = s.splat(a[r][q]).mul_add(code, acc[r][q % CHAINS]);
     }
 }
 
@@ -347,13 +350,7 @@ impl Zeros {
         match self {
             Zeros::One(zero) => s.splat(*zero),
             Zeros::Floats(zeros) => s.load(&zeros[at..]),
-            Zeros::Bytes(zeros) => {
-                let mut wide = [0.0f32; GROUP];
-                for (wide, &zero) in wide.iter_mut().zip(&zeros[at..][..S::LANES]) {
-                    *wide = f32::from(zero);
-                }
-                s.load(&wide)
-            }
+            Zeros::Bytes(zeros) => s.load_u8(&zeros[at..]).to_f32(),
         }
     }
 }

@@ -262,6 +262,12 @@ pub trait Simd: Copy + Send + Sync + Debug + 'static {
         x * (a + bias).shl::<23>().as_f32() * (b + bias).shl::<23>().as_f32()
     }
 
+    /// The numbers in the low `BITS` bits of each lane: 2, 4 or 8 of them.
+    #[inline(always)]
+    fn low_bits<const BITS: u32>(self, x: Self::I32) -> Self::F32 {
+        (x & self.splat_i32((1 << BITS) - 1)).to_f32()
+    }
+
     /// Turns rows into columns: lane `j` of vector `i` goes to lane `i` of vector `j`, for the
     /// first `LANES` vectors.
     fn transpose(self, block: &mut [Self::F32; MAX_LANES]);

@@ -14,7 +14,7 @@ use crate::samples::Data;
 
 /// Runs samples and writes what ranges activations have.
 pub fn calibrate(args: &CalibrateArgs, print: &PrintArgs) -> Result<()> {
-    let mut config = config::config(&args.how)?;
+    let mut config = config::config(&args.how, &args.data)?;
     // Whatever the mode will be: a range more does no harm.
     config.mode = rinfer_quant::Mode::Static;
     let model = context::open(&args.model, &args.how.limits, &[])?;

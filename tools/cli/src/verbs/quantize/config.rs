@@ -8,11 +8,12 @@ use rinfer_quant::{Config, Format, Mode, Rounding, Smooth};
 
 use crate::failure::{Failure, Result};
 use crate::quantize_args::{
-    FormatChoice, HowArgs, ModeChoice, RangeChoice, RoundChoice, ScaleChoice, Switch, TableChoice,
+    DataArgs, FormatChoice, HowArgs, ModeChoice, RangeChoice, RoundChoice, ScaleChoice, Switch,
+    TableChoice,
 };
 
 /// What the flags ask for.
-pub fn config(how: &HowArgs) -> Result<Config> {
+pub fn config(how: &HowArgs, data: &DataArgs) -> Result<Config> {
     let usage = |text: String| Failure::usage(text);
     let (bits, block, signed) = weights(&how.weights)?;
     let (per_channel, block) = granularity(&how.granularity, block)?;
@@ -71,7 +72,14 @@ pub fn config(how: &HowArgs) -> Result<Config> {
             }
         },
         embeddings: how.embeddings == TableChoice::Int8,
-        smooth: smooth(&how.smooth)?,
+        smooth: match &how.smooth {
+            Some(text) => smooth(text)?,
+            // What channels hold is seen in samples, and only 8 bits are too few for outliers.
+            None => {
+                let bytes = matches!(how.acts.as_str(), "uint8" | "int8");
+                (mode == Mode::Static && bytes && data.calib.is_some()).then_some(Smooth::Auto)
+            }
+        },
         equalize: how.equalize,
         correct_bias: how.bias_correct,
         exclude: patterns(&how.exclude)?,

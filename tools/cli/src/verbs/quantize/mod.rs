@@ -61,7 +61,7 @@ fn whole(args: &QuantizeArgs, print: &PrintArgs) -> Result<()> {
         let text = format!("{} exists; --overwrite replaces it", output.display());
         return Err(Failure::usage(text));
     }
-    let config = config::config(&args.how)?;
+    let config = config::config(&args.how, &args.data)?;
     let asked = search::asked(args)?;
     let model = context::open(path, &args.how.limits, &[])?;
     let data = Data::open(&model, &args.data, print)?;

@@ -15,7 +15,7 @@ use crate::table::Table;
 /// Quantizes each layer alone and measures what the model's outputs lose.
 pub fn sensitivity(args: &SensitivityArgs, print: &PrintArgs) -> Result<()> {
     let path = &args.model;
-    let config = config::config(&args.how)?;
+    let config = config::config(&args.how, &args.data)?;
     let model = context::open(path, &args.how.limits, &[])?;
     let Some(data) = Data::open(&model, &args.data, print)? else {
         return Err(Failure::usage("which samples? --calib"));
