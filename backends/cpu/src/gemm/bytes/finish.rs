@@ -118,6 +118,62 @@ impl Finish for Floats<'_> {
             self.activation.apply_slice(s, y);
         }
     }
+
+    #[inline(always)]
+    fn tile<S: Simd>(
+        &self,
+        s: S,
+        place: (usize, usize),
+        sums: (&mut [i32], usize),
+        y: &mut MatMut<'_, f32>,
+    ) {
+        let (cols, width) = (y.cols(), sums.1);
+        let made = self.in_place(s, place, sums, (y.rows(), cols));
+        for (i, made) in made.chunks_exact(width).enumerate() {
+            y.row(i).copy_from_slice(&made[..cols]);
+        }
+    }
+}
+
+impl Floats<'_> {
+    /// Turns the sums of a tile of this size into floats where they lie, in L1.
+    #[inline(always)]
+    fn in_place<'t, S: Simd>(
+        &self,
+        s: S,
+        (row, col): (usize, usize),
+        (sums, width): (&'t mut [i32], usize),
+        (rows, cols): (usize, usize),
+    ) -> &'t mut [f32] {
+        let sums = &mut sums[..rows * width];
+        // Column by column of vectors: what belongs to a column stays in registers.
+        for j in (0..cols).step_by(S::LANES) {
+            let scale = match self.scale {
+                Per::One(x) => s.splat(x),
+                Per::Rows(_) => s.splat(1.0),
+                Per::Cols(x) => s.load_partial(&x[col + j..col + cols], 0.0),
+            };
+            let bias = self.bias.map(|bias| s.load_partial(&bias[col + j..col + cols], 0.0));
+            for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
+                let sums = &mut sums[j..];
+                let mut x = s.load_i32(sums).to_f32();
+                x = match self.scale {
+                    Per::Rows(each) => x * s.splat(each[row + i]),
+                    _ => x * scale,
+                };
+                if let Some(rows) = self.rows {
+                    x = x * s.splat(rows[row + i]);
+                }
+                if let Some(bias) = bias {
+                    x = x + bias;
+                }
+                x.bits().store(sums);
+            }
+        }
+        let made = bytemuck::must_cast_slice_mut(sums);
+        self.activation.apply_slice(s, made);
+        made
+    }
 }
 
 /// `y = sum · scale`
@@ -275,6 +331,26 @@ impl Finish for Requantized<'_> {
         for j in (0..floats.len()).step_by(S::LANES) {
             let x = s.load_partial(&floats[j..], 0.0) / scale;
             to.code(x).store_u8_partial(&mut y[j..]);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd>(
+        &self,
+        s: S,
+        place: (usize, usize),
+        sums: (&mut [i32], usize),
+        y: &mut MatMut<'_, u8>,
+    ) {
+        let (cols, width) = (y.cols(), sums.1);
+        let made = self.floats.in_place(s, place, sums, (y.rows(), cols));
+        let to = Clip::new(s, self.zero, self.ends);
+        let scale = s.splat(self.y_scale);
+        for (i, made) in made.chunks_exact(width).enumerate() {
+            let y = y.row(i);
+            for j in (0..cols).step_by(S::LANES) {
+                to.code(s.load(&made[j..]) / scale).store_u8_partial(&mut y[j..]);
+            }
         }
     }
 }
