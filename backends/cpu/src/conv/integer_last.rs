@@ -25,6 +25,8 @@ use crate::simd::{Bytes, F32s, I32s, Isa};
 
 /// Bytes of patches that are made at a time: they stay in cache.
 const BLOCK: usize = 128 * 1024;
+/// Codes that are copied in one move.
+const SHORT: usize = 16;
 /// Floats of a strip of an image: they stay in cache.
 const STRIP: usize = 48 * 1024;
 
@@ -197,38 +199,48 @@ struct Patches<'a> {
 }
 
 impl Patches<'_> {
-    /// What the outputs from `first` on see, each `stride` bytes.
+    /// What the outputs from `first` on see, each `stride` bytes; what is beyond the last tap of one
+    /// may be anything.
     fn fill(&self, first: usize, made: &mut [u8], stride: usize) {
         let (g, [_, h, w]) = (self.g, &self.g.axes);
-        let c = g.c;
-        for (p, made) in (first..).zip(made.chunks_exact_mut(stride)) {
+        let (c, row) = (g.c, w.kernel * g.c);
+        for n in 0..made.len() / stride {
+            let p = first + n;
             let (ox, oy, image) = (p % w.output, p / w.output % h.output, p / g.out_len());
             let x = &self.x[image * c * g.in_len()..][..c * g.in_len()];
             // Without dilation the taps of a row that lie inside the image are one run.
-            let (inside, step) = match w.dilation {
-                1 => (taps_inside(w, ox), w.kernel.max(1)),
-                _ => (0..w.kernel, 1),
-            };
-            let mut at = 0;
+            let inside = if w.dilation == 1 { taps_inside(w, ox) } else { 0..0 };
             for ky in 0..h.kernel {
-                let row = &mut made[at..at + w.kernel * c];
-                at += w.kernel * c;
+                let at = n * stride + ky * row;
                 let Some(iy) = tap(h, oy, ky) else {
-                    row.fill(self.padding);
+                    made[at..at + row].fill(self.padding);
                     continue;
                 };
-                row[..inside.start * c].fill(self.padding);
-                row[inside.end * c..].fill(self.padding);
-                for kx in inside.clone().step_by(step) {
-                    let run = if step == 1 { 1 } else { inside.len() };
-                    let row = &mut row[kx * c..][..run * c];
+                let pixels = &x[iy * w.input * c..];
+                if inside.len() == w.kernel {
+                    self.run(&pixels[(ox * w.stride - w.before) * c..], &mut made[at..], row);
+                    continue;
+                }
+                for (kx, to) in made[at..at + row].chunks_exact_mut(c).enumerate() {
                     match tap(w, ox, kx) {
-                        Some(ix) => self.copy(&x[(iy * w.input + ix) * c..][..run * c], row),
-                        None => row.fill(self.padding),
+                        Some(ix) => self.copy(&pixels[ix * c..][..c], to),
+                        None => to.fill(self.padding),
                     }
                 }
             }
-            made[at..].fill(0);
+        }
+    }
+
+    /// The first `len` codes, and some more where there is room: those of a few taps are one move,
+    /// and what is written too far is written again.
+    #[inline(always)]
+    fn run(&self, x: &[u8], to: &mut [u8], len: usize) {
+        if let (0..=SHORT, 0, Some(x), Some(to)) =
+            (len, self.flip, x.first_chunk::<SHORT>(), to.first_chunk_mut::<SHORT>())
+        {
+            *to = *x;
+        } else {
+            self.copy(&x[..len], &mut to[..len]);
         }
     }
 
