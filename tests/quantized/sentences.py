@@ -26,7 +26,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SETTINGS = [
     ("dynamic", ["--mode", "dynamic"]),
     ("static", ["--mode", "static"]),
-    ("static --smooth auto", ["--mode", "static", "--smooth", "auto"]),
+    ("static --smooth off", ["--mode", "static", "--smooth", "off"]),
     ("weight-only --weights int8", ["--mode", "weight-only", "--weights", "int8"]),
     ("weight-only --weights int4-g32", ["--mode", "weight-only", "--weights", "int4-g32"]),
     ("… --round hqq", ["--mode", "weight-only", "--weights", "int4-g32", "--round", "hqq"]),
