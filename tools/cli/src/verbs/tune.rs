@@ -88,6 +88,7 @@ pub fn tune(args: &TuneArgs, print: &PrintArgs) -> Result<()> {
     Ok(())
 }
 
+/// Says that there is no GPU backend.
 #[cfg(not(feature = "wgpu"))]
 pub fn tune(args: &TuneArgs, _: &PrintArgs) -> Result<()> {
     key(args.device.as_deref()).map(drop)
