@@ -1,9 +1,9 @@
 //! Exact sums of products of bytes: a 32-bit lane holds as many codes as an instruction multiplies.
 //!
 //! Codes of the left side are unsigned bytes, those of the right side signed. Where the processor
-//! multiplies bytes (AVX-512 VNNI; the scalar reference too) a word holds four of them; elsewhere
-//! two numbers of 16 bits, for the byte products that AVX2 has saturate. Sums wrap, and are the
-//! same everywhere.
+//! multiplies bytes (AVX-512 VNNI, ARM's dotprod and i8mm; the scalar reference too) a word holds four
+//! of them; elsewhere two numbers of 16 bits, for the byte products that AVX2 has saturate. Sums
+//! wrap, and are the same everywhere.
 
 #[cfg(target_arch = "aarch64")]
 use super::Neon;
@@ -19,6 +19,9 @@ pub trait Dots: Copy + Send + Sync + 'static {
     type Simd: Simd;
     /// Codes in a word: 4 bytes or 2 numbers of 16 bits, the first in the low bits.
     const STEP: usize;
+
+    /// Vector registers that [`Dots::dot`] keeps for itself.
+    const KEPT: usize = 0;
 
     /// The token of its vectors.
     fn simd(self) -> Self::Simd;
@@ -51,6 +54,12 @@ pub enum Bytes {
     /// Pairs of 16 bits.
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
+    /// Four bytes, of one sign: those of the left side are shifted.
+    #[cfg(target_arch = "aarch64")]
+    Dotprod(Dotprod),
+    /// Four bytes.
+    #[cfg(target_arch = "aarch64")]
+    I8mm(I8mm),
     /// Pairs of 16 bits.
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     Wasm(Wasm),
@@ -67,7 +76,11 @@ impl Bytes {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512(s) => Vnni::new(s).map_or(Bytes::Avx512(s), Bytes::Vnni),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon(s) => Bytes::Neon(s),
+            Isa::Neon(s) => match (I8mm::new(s), Dotprod::new(s)) {
+                (Some(d), _) => Bytes::I8mm(d),
+                (None, Some(d)) => Bytes::Dotprod(d),
+                (None, None) => Bytes::Neon(s),
+            },
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Isa::Wasm(s) => Bytes::Wasm(s),
         }
@@ -80,6 +93,11 @@ impl Bytes {
             #[cfg(target_arch = "x86_64")]
             if let Isa::Avx512(s) = isa {
                 all.push(Bytes::Avx512(s));
+            }
+            #[cfg(target_arch = "aarch64")]
+            if let Isa::Neon(s) = isa {
+                all.push(Bytes::Neon(s));
+                all.extend(Dotprod::new(s).map(Bytes::Dotprod));
             }
             all.push(Bytes::of(isa));
         }
@@ -96,7 +114,7 @@ impl Bytes {
         crate::dots_dispatch!(self, d => lanes_of(d))
     }
 
-    /// Vector registers there are.
+    /// Vector registers that there are for sums and codes.
     pub fn registers(self) -> usize {
         crate::dots_dispatch!(self, d => registers_of(d))
     }
@@ -111,7 +129,7 @@ fn lanes_of<D: Dots>(_: D) -> usize {
 }
 
 fn registers_of<D: Dots>(_: D) -> usize {
-    D::Simd::REGISTERS
+    D::Simd::REGISTERS - D::KEPT
 }
 
 /// `dots_dispatch!(bytes, d => expr)`: `expr` with `d` bound to the token, compiled under its
@@ -143,6 +161,10 @@ macro_rules! dots_dispatch {
             ),
             #[cfg(target_arch = "aarch64")]
             Bytes::Neon($d) => $e,
+            #[cfg(target_arch = "aarch64")]
+            Bytes::Dotprod($d) => $e,
+            #[cfg(target_arch = "aarch64")]
+            Bytes::I8mm($d) => $e,
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Bytes::Wasm($d) => $e,
         }
@@ -265,6 +287,7 @@ mod neon {
     use super::super::neon::I32x4;
     use super::{Dots, Neon};
     use std::arch::aarch64::*;
+    use std::arch::{asm, is_aarch64_feature_detected};
 
     impl Dots for Neon {
         type Simd = Neon;
@@ -288,7 +311,93 @@ mod neon {
             })
         }
     }
+
+    // Rust has no stable functions for what follows.
+    macro_rules! four_bytes {
+        ($(#[$doc:meta])* $Token:ident, $feature:tt, $name:ident = $instruction:tt) => {
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug)]
+            pub struct $Token(Neon);
+
+            impl $Token {
+                /// The token, if the CPU has the feature.
+                pub fn new(s: Neon) -> Option<$Token> {
+                    is_aarch64_feature_detected!($feature).then_some($Token(s))
+                }
+
+                /// `acc + Σ a · b` over the four bytes of each lane.
+                #[inline(always)]
+                fn $name(self, mut acc: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+                    // SAFETY: the token proves the instruction, which touches nothing but registers.
+                    unsafe {
+                        asm!(
+                            concat!(".arch_extension ", $feature),
+                            concat!($instruction, " {0:v}.4s, {1:v}.16b, {2:v}.16b"),
+                            inout(vreg) acc,
+                            in(vreg) a,
+                            in(vreg) b,
+                            options(pure, nomem, nostack, preserves_flags),
+                        );
+                    }
+                    acc
+                }
+            }
+        };
+    }
+    four_bytes! {
+        /// Proof that the CPU multiplies signed bytes by signed ones (dotprod).
+        Dotprod, "dotprod", signed = "sdot"
+    }
+    four_bytes! {
+        /// Proof that the CPU multiplies unsigned bytes by signed ones (i8mm).
+        I8mm, "i8mm", mixed = "usdot"
+    }
+
+    impl Dots for Dotprod {
+        type Simd = Neon;
+        const STEP: usize = 4;
+        const KEPT: usize = 8;
+
+        #[inline(always)]
+        fn simd(self) -> Neon {
+            self.0
+        }
+        #[inline(always)]
+        fn call<R>(self, f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        /// Σ a·b = Σ (a - 128)·b + 128 · Σ b, where the last sum is the same in each row of a tile.
+        #[inline(always)]
+        fn dot(self, acc: I32x4, a: I32x4, b: I32x4) -> I32x4 {
+            // SAFETY: as above.
+            let [top, half, none] =
+                unsafe { [0x8080_8080u32 as i32, 0x4040_4040, 0].map(|x| vdupq_n_s32(x)) };
+            let shifted = self.signed(acc.0, unsafe { veorq_s32(a.0, top) }, b.0);
+            let rest = self.signed(self.signed(none, half, b.0), half, b.0);
+            I32x4(unsafe { vaddq_s32(shifted, rest) })
+        }
+    }
+
+    impl Dots for I8mm {
+        type Simd = Neon;
+        const STEP: usize = 4;
+
+        #[inline(always)]
+        fn simd(self) -> Neon {
+            self.0
+        }
+        #[inline(always)]
+        fn call<R>(self, f: impl FnOnce() -> R) -> R {
+            f()
+        }
+        #[inline(always)]
+        fn dot(self, acc: I32x4, a: I32x4, b: I32x4) -> I32x4 {
+            I32x4(self.mixed(acc.0, a.0, b.0))
+        }
+    }
 }
+#[cfg(target_arch = "aarch64")]
+pub use neon::{Dotprod, I8mm};
 
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm {

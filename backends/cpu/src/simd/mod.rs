@@ -24,6 +24,8 @@ pub use avx512::Avx512;
 pub use dots::Vnni;
 pub use dots::{Bytes, Dots};
 #[cfg(target_arch = "aarch64")]
+pub use dots::{Dotprod, I8mm};
+#[cfg(target_arch = "aarch64")]
 pub use neon::Neon;
 pub use scalar::Scalar;
 pub use view::MatMut;

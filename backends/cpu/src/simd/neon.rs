@@ -114,6 +114,14 @@ impl Simd for Neon {
         I32x4(unsafe { vreinterpretq_s32_u32(vmovl_u16(vld1_u16(src.as_ptr()))) })
     }
     #[inline(always)]
+    fn load_u8(self, src: &[u8]) -> I32x4 {
+        let word = u32::from_le_bytes(src.as_chunks().0[0]);
+        unsafe {
+            let wide = vget_low_u16(vmovl_u8(vcreate_u8(word.into())));
+            I32x4(vreinterpretq_s32_u32(vmovl_u16(wide)))
+        }
+    }
+    #[inline(always)]
     fn load_partial(self, src: &[f32], fill: f32) -> F32x4 {
         if src.len() >= 4 {
             return self.load(src);
@@ -218,6 +226,14 @@ impl I32s<Neon> for I32x4 {
     fn store_u16(self, dst: &mut [u16]) {
         let dst = &mut dst[..4];
         unsafe { vst1_u16(dst.as_mut_ptr(), vmovn_u32(vreinterpretq_u32_s32(self.0))) }
+    }
+    #[inline(always)]
+    fn store_u8(self, dst: &mut [u8]) {
+        let word = unsafe {
+            let half = vmovn_u32(vreinterpretq_u32_s32(self.0));
+            vget_lane_u32::<0>(vreinterpret_u32_u8(vmovn_u16(vcombine_u16(half, half))))
+        };
+        dst[..4].copy_from_slice(&word.to_le_bytes());
     }
     #[inline(always)]
     fn shl<const N: u32>(self) -> Self {

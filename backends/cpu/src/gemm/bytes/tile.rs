@@ -1,6 +1,7 @@
 //! The register tile of bytes: `sums[r, w] = Σ A[r, k] · B[k, w]` over packed panels of words.
 //!
-//! 14 × 2 vectors of sums where there are 32 registers, 6 × 2 of 16, 4 × 4 without vectors.
+//! 14 × 2 vectors of sums where there are 32 registers, 10 × 2 of 24, 6 × 2 of 16, 4 × 4 without
+//! vectors.
 
 use crate::simd::{Bytes, Dots, I32s, Simd};
 
@@ -26,6 +27,7 @@ pub fn rows(bytes: Bytes) -> usize {
     match (bytes.registers(), bytes.lanes()) {
         (_, 1) => 4,
         (32.., _) => 14,
+        (24.., _) => 10,
         _ => 6,
     }
 }
