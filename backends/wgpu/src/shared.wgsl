@@ -35,18 +35,16 @@ fn rounded_bfloat(v: f32) -> f32 {
 }
 
 // a / b rounded to nearest: what a GPU divides may be a few units off. The rest a - q·b is exact,
-// for both factors are split into halves of 12 bits; a GPU's fma need not be fused.
+// for both factors are split into halves of 12 bits, whose products are: fused or not, its sums
+// come out the same.
 fn quotient(a: f32, b: f32) -> f32 {
   let q = a / b;
-  let q_wide = 4097.0 * q;
-  let q_high = q_wide - (q_wide - q);
+  let q_high = bitcast<f32>(bitcast<u32>(q) & 0xfffff000u);
   let q_low = q - q_high;
-  let b_wide = 4097.0 * b;
-  let b_high = b_wide - (b_wide - b);
+  let b_high = bitcast<f32>(bitcast<u32>(b) & 0xfffff000u);
   let b_low = b - b_high;
-  let product = q * b;
-  let error = ((q_high * b_high - product) + q_high * b_low + q_low * b_high) + q_low * b_low;
-  let better = q + ((a - product) - error) / b;
+  let rest = (((a - q_high * b_high) - q_high * b_low) - q_low * b_high) - q_low * b_low;
+  let better = q + rest / b;
   return select(q, better, abs(better - q) < abs(q) * 1e-5);
 }
 

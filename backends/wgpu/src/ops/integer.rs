@@ -1,13 +1,15 @@
-//! MatMulInteger, QLinearMatMul, ConvInteger, QLinearConv: products of bytes, summed in i32.
+//! MatMulInteger, QLinearMatMul, QuantizedMatMul, ConvInteger, QLinearConv: products of bytes, summed
+//! in i32.
 //!
 //! Sums are exact, and are requantized in f32 in the order in which the CPU does it.
 
-use rinfer_graph::ops::{ConvInteger, QLinearConv, Window};
+use rinfer_graph::ops::{ConvInteger, QLinearConv, QuantizedMatMul, Window};
 use rinfer_graph::{DType, Reason, unsupported};
 
 use super::conv::{Shape, gathered, numbers};
+use super::functions::activation;
 use super::gemm::{self, Sizes};
-use super::quantize::ends;
+use super::quantize::{ends, keep};
 use super::rows::Target;
 use crate::index::{Axes, broadcast, count};
 use crate::kernel::{Cx, Kernel};
@@ -98,6 +100,7 @@ fn requantize(
     sum: &str,
 ) -> Result<(), Reason> {
     let [lo, hi] = ends(cx.out_dtype(0)?)?;
+    keep(shader)?;
     let names = ["a_scale", "b_scale", "y_scale", "y_zero"];
     let mut text = String::new();
     for (k, (&i, name)) in inputs.iter().zip(names).enumerate() {
@@ -114,13 +117,103 @@ fn requantize(
     };
     shader.code(&format!(
         "fn finish(v: i32, b: u32, m: u32, n: u32) -> i32 {{
-{text}  let product = {rounded}(a_scale_here * b_scale_here);
+{text}  let product = kept({rounded}(a_scale_here * b_scale_here));
   let scale = {rounded}(quotient(product, y_scale_here));
   let q = round(f32({sum}) * scale) + y_zero_here;
   return i32(clamp(q, {lo}, {hi}));
 }}"
     ));
     Ok(())
+}
+
+/// QuantizedMatMul: activation(sum · scale · rows + bias), or codes of that.
+pub(super) fn quantized_matmul(op: &QuantizedMatMul, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let (sa, sb, out) = (cx.sizes(0)?, cx.sizes(1)?, cx.out_sizes(0)?);
+    let ([outer_a @ .., m, k], [outer_b @ .., _, _], [batch @ .., _, n]) =
+        (&sa[..], &sb[..], &out[..])
+    else {
+        return Err(unsupported!("a product of bytes of rank {} and {}", sa.len(), sb.len()));
+    };
+    per_line(cx, 2, 1)?;
+    [3, 4, 5].into_iter().try_for_each(|i| per_line(cx, i, *n))?;
+    // One b for all: the rows of every a are those of one matrix.
+    let flat = count(outer_b) == 1 && count(outer_a) == count(batch);
+    let mut shader = Shader::new("");
+    codes(&mut shader, cx, "a", [0, 2])?;
+    codes(&mut shader, cx, "b", [1, 3])?;
+    for (name, sizes) in [("batch_a", outer_a), ("batch_b", outer_b)] {
+        let axes = match flat {
+            true => Axes::merged(&[1], &[vec![0]]),
+            false => Axes::merged(batch, &[broadcast(sizes, batch)]),
+        };
+        axes.function(&mut shader, name, 0)?;
+    }
+    shader.u32("rows", *m)?;
+    let at_b = if op.trans_b { "n * p.k + k" } else { "k * p.n + n" };
+    shader.code(&format!(
+        "fn a_load(i: u32, m: u32, k: u32) -> i32 {{
+  return a_value((batch_a(i) * p.rows + m) * p.k + k, 0u);
+}}
+fn b_load(i: u32, k: u32, n: u32) -> i32 {{
+  return b_value(batch_b(i) * p.k * p.n + {at_b}, n);
+}}"
+    ));
+    finish_floats(&mut shader, op, cx)?;
+    let mut kernel = Kernel::default();
+    let to = if cx.out_dtype(0)? == DType::F32 { DType::F32 } else { DType::I32 };
+    let target = Target::via(&mut kernel, cx, 0, to)?;
+    shader.write("y", to, target.bind)?;
+    let (batch, m) = if flat { (1, count(batch) * m) } else { (count(batch), *m) };
+    kernel.push(gemm::launch(cx, shader, Sizes { batch, m, n: *n, k: *k }, Class::Int)?);
+    target.finish(&mut kernel, cx)?;
+    Ok(kernel)
+}
+
+/// Ends a sum of a [`QuantizedMatMul`].
+fn finish_floats(shader: &mut Shader, op: &QuantizedMatMul, cx: &Cx<'_>) -> Result<(), Reason> {
+    keep(shader)?;
+    for (i, name) in [(4, "scale"), (5, "bias"), (6, "y_scale"), (7, "y_zero"), (8, "factors")] {
+        if let Some(fact) = cx.opt(i) {
+            shader.read(name, fact.dtype()?, Bind::Input(i))?;
+        }
+    }
+    let column = |i: usize| match cx.opt(i).and_then(|fact| fact.len()) {
+        Some(1) => "0u",
+        _ => "n",
+    };
+    let mut sum = format!("kept(f32(v) * scale_at({}))", column(4));
+    if cx.opt(8).is_some() {
+        sum = format!("kept({sum} * factors_at(b * p.m + m))");
+    }
+    if cx.opt(5).is_some() {
+        sum = format!("{sum} + bias_at({})", column(5));
+    }
+    let (mut ty, mut result) = ("f32", "y".to_string());
+    if cx.opt(6).is_some() {
+        let [lo, hi] = ends(cx.out_dtype(0)?)?;
+        let q = "round(quotient(kept(y), y_scale_at(0u))) + f32(y_zero_at(0u))";
+        shader.code(&format!(
+            "fn code(q: f32) -> i32 {{ return i32(min(select({lo}, q, q > {lo}), {hi})); }}"
+        ));
+        (ty, result) = ("i32", format!("code({q})"));
+    }
+    let y = activation(op.activation, "s");
+    shader.code(&format!(
+        "fn finish(v: i32, b: u32, m: u32, n: u32) -> {ty} {{
+  let s = {sum};
+  let y = {y};
+  return {result};
+}}"
+    ));
+    Ok(())
+}
+
+/// Whether [`quantized_matmul`] runs on the GPU with these inputs.
+pub(super) fn supports_quantized(dtypes: &[DType], to: DType) -> Result<(), Reason> {
+    match to {
+        DType::F32 => supports(dtypes, DType::I32),
+        codes => supports(dtypes, codes),
+    }
 }
 
 /// ConvInteger.

@@ -93,6 +93,8 @@ fn compile_rest(cx: &Cx<'_>) -> Result<Kernel, Reason> {
         Op::QLinearConv(op) => integer::qlinear_conv(op, cx),
         Op::QLinearMatMul(_) => integer::matmul(cx, true),
         Op::QuantizeLinear(op) => quantize::quantize(op, cx),
+        Op::QuantizeRows(op) => quantize::rows(op, cx),
+        Op::QuantizedMatMul(op) => integer::quantized_matmul(op, cx),
         Op::Recurrent(op) => recurrent::compile(op, cx),
         Op::Reduce(op) => rows::reduce(op, cx),
         Op::Resize(op) => resize::compile(op, cx),
@@ -156,6 +158,8 @@ pub(crate) fn supports(op: &Op, inputs: &[Option<&Fact>], outputs: &[&Fact]) -> 
             integer::supports(&dtypes, outputs[0].dtype()?)
         }
         Op::QuantizedAdd(op) => quantize::supports_add(op, inputs),
+        Op::QuantizedMatMul(_) => integer::supports_quantized(&dtypes, outputs[0].dtype()?),
+        Op::QuantizeRows(_) if first()? == DType::F32 => Ok(()),
         Op::QuantizeLinear(op) => {
             quantize::supports(dtypes[0], dtypes[1], outputs[0].dtype()?, op.precision)
         }

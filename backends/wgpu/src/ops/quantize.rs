@@ -1,10 +1,13 @@
-//! QuantizeLinear and DequantizeLinear: one lane makes one word.
+//! QuantizeLinear and DequantizeLinear, one lane makes one word; QuantizedAdd and QuantizeRows.
 //!
 //! y = saturate(round(x / scale) + zero_point); x = (y - zero_point) · scale
 
-use rinfer_graph::ops::{Activation, Axis, Blocks, DequantizeLinear, QuantizeLinear, QuantizedAdd};
+use rinfer_graph::ops::{
+    Activation, Axis, Blocks, DequantizeLinear, QuantizeLinear, QuantizeRows, QuantizedAdd,
+};
 use rinfer_graph::{DType, Fact, Reason, unsupported};
 
+use super::rows::{FLOATS, launch};
 use crate::index::count;
 use crate::kernel::{Cx, Kernel};
 use crate::shader::{Bind, Class, Shader};
@@ -18,6 +21,15 @@ pub(super) fn ends(dtype: DType) -> Result<[&'static str; 2], Reason> {
         DType::I16 => ["-32768.0", "32767.0"],
         other => return Err(unsupported!("quantizing to {other} on the GPU")),
     })
+}
+
+/// Lets the shader say `kept(x)`: x, rounded. Drivers may fuse a product with the sum that it goes
+/// into, which rounds once less than the CPU does; they cannot see through this.
+pub(super) fn keep(shader: &mut Shader) -> Result<(), Reason> {
+    shader.u32("nothing", 0)?;
+    let body = "bitcast<f32>(bitcast<u32>(x) ^ p.nothing)";
+    shader.code(&format!("fn kept(x: f32) -> f32 {{ return {body}; }}"));
+    Ok(())
 }
 
 /// A shader that reads x, and `scale_of(i)` and `zero_of(i)` of element `i`.
@@ -89,6 +101,7 @@ fn known(fact: Option<&Fact>) -> Option<f32> {
 /// The sum of two tensors in codes, as codes; scales and zero points are known.
 pub(super) fn add(op: &QuantizedAdd, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let mut shader = Shader::new("");
+    keep(&mut shader)?;
     shader.read("a", cx.dtype(0)?, Bind::Input(0))?;
     shader.read("b", cx.dtype(3)?, Bind::Input(3))?;
     for (name, at) in [
@@ -109,12 +122,57 @@ pub(super) fn add(op: &QuantizedAdd, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let least = if op.activation.is_some() { "max(sum, 0.0)" } else { "sum" };
     shader.code(&format!(
         "fn value(i: u32) -> {class} {{
-  let sum = (f32(a_at(i)) - p.a_zero) * p.a_scale + (f32(b_at(i)) - p.b_zero) * p.b_scale;
+  let a = kept((f32(a_at(i)) - p.a_zero) * p.a_scale);
+  let b = kept((f32(b_at(i)) - p.b_zero) * p.b_scale);
+  let sum = a + b;
   let q = round(quotient({least}, p.y_scale)) + p.y_zero;
   return {class}(min(select({lo}, q, q > {lo}), {hi}));
 }}"
     ));
     Ok(Kernel::one(shader.elements(count(&cx.sizes(0)?), cx.traits.max_groups)?))
+}
+
+/// QuantizeRows: the scale of each row, and codes by it.
+pub(super) fn rows(op: &QuantizeRows, cx: &Cx<'_>) -> Result<Kernel, Reason> {
+    let sizes = cx.sizes(0)?;
+    let [outer @ .., n] = &sizes[..] else { return Err(unsupported!("rows of a scalar")) };
+    let mut kernel = Kernel::default();
+    let found = kernel.scratch(DType::F32, count(outer))?;
+    let mut shader = Shader::new(FLOATS);
+    shader.read("x", cx.dtype(0)?, Bind::Input(0))?;
+    shader.write("y", DType::F32, found)?;
+    shader.u32("n", *n)?;
+    shader.f32("least", op.least);
+    shader.f32("levels", op.levels);
+    shader.code(
+        "fn row(r: u32, lane: u32) {
+  var most = 0.0;
+  for (var k = lane; k < p.n; k += LANES) { most = max_f(most, abs(x_at(r * p.n + k))); }
+  most = fold_max(most, lane);
+  if (lane == 0u) { y_put(r, quotient(select(most, p.least, most < p.least), p.levels)); }
+}",
+    );
+    kernel.push(launch(cx, shader, count(outer), *n)?);
+    for o in (0..2).filter(|&o| cx.wants(o)) {
+        let mut shader = Shader::new("");
+        shader.read("found", DType::F32, found)?;
+        shader.write("y", cx.out_dtype(o)?, Bind::Output(o))?;
+        if o == 1 {
+            shader.code("fn value(i: u32) -> f32 { return found_at(i); }");
+        } else {
+            shader.read("x", cx.dtype(0)?, Bind::Input(0))?;
+            shader.u32("n", *n)?;
+            shader.f32("zero", f32::from(op.zero));
+            shader.code(
+                "fn value(i: u32) -> u32 {
+  let q = round(quotient(x_at(i), found_at(i / p.n))) + p.zero;
+  return u32(min(select(0.0, q, q > 0.0), 255.0));
+}",
+            );
+        }
+        kernel.push(shader.elements(count(&cx.out_sizes(o)?), cx.traits.max_groups)?);
+    }
+    Ok(kernel)
 }
 
 /// Whether [`add`] runs on the GPU.

@@ -71,6 +71,37 @@ pub fn codes(cases: &mut Vec<Case>) {
         ];
         cases.push(case(QuantizedAdd { activation }, &inputs).fixed(&[1, 2, 4, 5, 6, 7]));
     }
+    quantized_products(cases);
+}
+
+/// What dynamic and static layers become: rows of codes, and products that end in floats or codes.
+fn quantized_products(cases: &mut Vec<Case>) {
+    let op = QuantizeRows { levels: 127.0, least: 1e-30, zero: 128 };
+    let special = [0.0, -0.0, 0.0, 1.0, f32::NAN, 2.0, 254.0, 3.0, -5.0];
+    for x in [f32s(&[2, 3, 70]), f32s(&[5, 3]), Tensor::from_slice(&[3, 3], &special)] {
+        cases.push(case(op.clone(), &[x]).outputs(2).within(0.0));
+    }
+    let (zeros, scale) = ([Tensor::scalar(131u8), random(DType::I8, &[6])], f32s(&[6]));
+    let y = [Tensor::scalar(0.037f32), Tensor::scalar(-7i8)];
+    for (a, b, trans_b) in [
+        (&[9, 17][..], &[17, 6][..], false),
+        (&[2, 9, 17], &[6, 17], true),
+        (&[2, 1, 4, 17], &[3, 17, 6], false),
+    ] {
+        let rows = f32s(&[a[..a.len() - 1].iter().product(), 1]);
+        let codes = [random(DType::U8, a), random(DType::I8, b)];
+        let all = [&codes[..], &zeros, &[scale.clone(), f32s(&[6])], &y, &[rows]].concat();
+        let mut push = |activation, without: &[usize], upto: usize| {
+            let made = case(QuantizedMatMul { trans_b, activation }, &all[..upto]).within(0.0);
+            cases.push(without.iter().fold(made, |case, &i| case.without(i)));
+        };
+        push(None, &[2, 3], 5);
+        push(Some(Activation::Relu), &[], 6);
+        push(Some(Activation::Relu), &[3], 8);
+        if b.len() == 2 {
+            push(None, &[2, 6, 7], 9);
+        }
+    }
 }
 
 pub fn sequences(cases: &mut Vec<Case>) {
