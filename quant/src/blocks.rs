@@ -107,14 +107,15 @@ impl Blocks {
     /// The weight holds NaN or infinities.
     pub fn nearest(t: &Tensor, columns_first: bool, how: BlockScheme) -> Result<Blocks, Reason> {
         let (k, n, w) = columns(t, columns_first);
-        Blocks::chosen(&w, k, n, how, &|block| {
+        Blocks::chosen(&w, k, n, how, &|block, _| {
             let lo = block.iter().copied().fold(0f32, f32::min);
             let hi = block.iter().copied().fold(0f32, f32::max);
             how.fit(lo, hi)
         })
     }
 
-    /// Nearest codes, with the scale and zero point that `fit` chooses for a block.
+    /// Nearest codes, with the scale and zero point that `fit` chooses for a block, of which it also
+    /// gets the first row.
     ///
     /// # Errors
     /// The weight holds NaN or infinities.
@@ -123,7 +124,7 @@ impl Blocks {
         k: usize,
         n: usize,
         how: BlockScheme,
-        fit: &(dyn Fn(&[f32]) -> (f32, i32) + Sync),
+        fit: &(dyn Fn(&[f32], usize) -> (f32, i32) + Sync),
     ) -> Result<Blocks, Reason> {
         if w.iter().any(|x| !x.is_finite()) {
             return Err(Reason::new(rinfer::Kind::Invalid, "the weight holds NaN or infinities"));
@@ -148,7 +149,7 @@ impl Blocks {
             let each =
                 columns.flat_map(|(w, codes)| w.chunks(how.size).zip(codes.chunks_mut(how.size)));
             for (b, (block, codes)) in each.enumerate() {
-                let (scale, zero) = fit(block);
+                let (scale, zero) = fit(block, b % blocks * how.size);
                 let scale = how.stored(scale);
                 (scales[b], zeros[b]) = (scale, zero as u8);
                 codes.iter_mut().zip(block).for_each(|(c, &x)| *c = how.code(x, scale, zero));

@@ -323,7 +323,7 @@ mod tests {
                 })
                 .sum()
         };
-        let blocks = Blocks::chosen(&w, k, n, HOW, &|b| hqq(b, HOW)).unwrap();
+        let blocks = Blocks::chosen(&w, k, n, HOW, &|b, _| hqq(b, HOW)).unwrap();
         let engine = Engine::new(2).unwrap();
         let u = factor(&h, k, &engine).unwrap();
         let found = gptq(&w, (k, n), &u, HOW, &engine).unwrap();

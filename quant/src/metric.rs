@@ -9,7 +9,7 @@ use rinfer::{DType, Tensor, Value};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Metric {
     /// How often the largest number stands at the label, in percent; without labels: where the
-    /// float model has it.
+    /// float model has it. What has a label below zero is not counted.
     Top1,
     /// The mean over classes of F1, in percent; labels as for top1.
     F1,
@@ -70,11 +70,12 @@ impl Metric {
                     return Vec::new();
                 };
                 let rows = want.chunks(width.max(1)).zip(got.chunks(width.max(1))).enumerate();
-                rows.map(|(i, (want, got))| {
+                let counted = |(i, (want, got)): (usize, (&[f32], &[f32]))| {
                     let label = labels.and_then(|l| l.get(i).copied());
-                    Outcome::Class { want: label.unwrap_or(largest(want)), got: largest(got) }
-                })
-                .collect()
+                    let want = label.unwrap_or_else(|| largest(want));
+                    (want >= 0).then(|| Outcome::Class { want, got: largest(got) })
+                };
+                rows.filter_map(counted).collect()
             }
             Metric::Kl => {
                 let mut all = Vec::new();
@@ -277,6 +278,7 @@ mod tests {
         let one = |m: Metric, labels| m.value(m.outcomes(&want, &got, labels).iter());
         assert_eq!(one(Metric::Top1, None), 0.0);
         assert_eq!(one(Metric::Top1, Some(&[0][..])), 100.0);
+        assert!(Metric::Top1.outcomes(&want, &got, Some(&[-1])).is_empty());
         assert!((one(Metric::Cosine, None) - 100.0 * 7.0 / (5f64 * 13.0).sqrt()).abs() < 1e-9);
         assert!((one(Metric::Sqnr, None) - 10.0 * (5.0f64 / 4.0).log10()).abs() < 1e-9);
         assert!(one(Metric::Kl, None) < -0.1);

@@ -18,7 +18,7 @@ use crate::layers::{Layer, Role};
 use crate::plan::{Decision, Job};
 use crate::probe::Probe;
 use crate::rebuild::graphs;
-use crate::rounding::hqq;
+use crate::rounding::{clipped, hqq};
 use crate::scheme::usable;
 
 /// Bytes of products of activations that are held at once.
@@ -42,7 +42,7 @@ impl Job {
         match self.config.rounding {
             Rounding::Nearest => {}
             Rounding::Hqq => self.round_all(decisions, &|w, k, n, how, _| {
-                Blocks::chosen(w, k, n, how, &|b| hqq(b, how))
+                Blocks::chosen(w, k, n, how, &|b, _| hqq(b, how))
             })?,
             Rounding::Gptq => self.round_gptq(decisions, samples.ok_or_else(missing)?, running)?,
             Rounding::Awq => self.round_awq(decisions)?,
@@ -80,7 +80,7 @@ impl Job {
         let t = graphs.get(&layer.site.graph)?.tensor(layer.weight)?;
         let peaks = self.peaks.get(&(layer.site.graph, layer.data))?;
         let (k, n, w) = columns(t, layer.channels == Some(0));
-        let means: Vec<f64> = peaks.sum.iter().map(|s| s / peaks.rows.max(1) as f64).collect();
+        let means = peaks.means();
         let noise = |by: &[f32], lo: f32, hi: f32| {
             let step = f64::from(usable((hi - lo) / 255.0)).powi(2);
             let (mut weights, mut steps) = (0f64, 0f64);
@@ -227,7 +227,7 @@ impl Job {
             if chosen.contains_key(&place) {
                 continue;
             }
-            let means: Vec<f64> = peaks.sum.iter().map(|s| s / peaks.rows as f64).collect();
+            let means = peaks.means();
             let same = |l: &&Layer| (l.site.graph, l.data) == place && l.role == Role::Product;
             let mut group = Vec::new();
             for l in self.layers.iter().filter(same).filter(|l| l.shape.len() == 2) {
@@ -244,7 +244,11 @@ impl Job {
             }
             let (k, n, w) = self.matrix(&graphs, layer, &decision.choice)?;
             let failed = |reason| Error::Layer { layer: layer.name.clone(), reason };
-            let blocks = Blocks::chosen(&w, k, n, how, &|b| hqq(b, how)).map_err(failed)?;
+            // What a number's error does to the product, as far as sizes say.
+            let size = |(m, s): (&f64, &f32)| ((m / f64::from(*s)).powi(2) + 1e-30) as f32;
+            let sizes: Vec<f32> = self.peaks[&place].means().iter().zip(&**by).map(size).collect();
+            let clip = |b: &[f32], row: usize| clipped(b, &sizes[row..], how);
+            let blocks = Blocks::chosen(&w, k, n, how, &clip).map_err(failed)?;
             decision.choice.blocks = Some(blocks);
             decision.why = format!("{}, AWQ", decision.why);
         }

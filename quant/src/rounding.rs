@@ -3,6 +3,9 @@
 //! HQQ (Badri & Shaji 2023): the zero point of a block minimizes |w - ŵ|^p, p < 1, by half-quadratic
 //! splitting, so that few large errors are rather taken than many middling ones; the scale is then
 //! fitted by least squares.
+//!
+//! [`clipped`] cuts ranges where that loses less, each number's error weighed with the size of what
+//! it is multiplied by (AWQ).
 
 use crate::blocks::BlockScheme;
 use crate::weights::round;
@@ -12,11 +15,11 @@ pub fn hqq(block: &[f32], how: BlockScheme) -> (f32, i32) {
     let lo = block.iter().copied().fold(0f32, f32::min);
     let hi = block.iter().copied().fold(0f32, f32::max);
     let first = how.fit(lo, hi);
-    let mut best = (squared(block, first, how), first);
+    let mut best = (squared(block, first, how, |_| 1.0), first);
     let mut keep = |p: (f32, i32)| {
-        let fitted = (least_squares(block, p, how).unwrap_or(p.0), p.1);
+        let fitted = (least_squares(block, p, how, |_| 1.0).unwrap_or(p.0), p.1);
         for p in [p, fitted] {
-            let error = squared(block, p, how);
+            let error = squared(block, p, how, |_| 1.0);
             if error < best.0 {
                 best = (error, p);
             }
@@ -68,21 +71,56 @@ fn power(x: f32) -> f32 {
     f32::from_bits((ONE - 0.3 * (x.to_bits() as f32 - ONE)) as u32)
 }
 
-fn squared(block: &[f32], (scale, zero): (f32, i32), how: BlockScheme) -> f32 {
-    let error = |&w: &f32| {
+/// Scale and zero point of a block with the least squared error, each number's weighed with a
+/// factor; either end of the range may be cut. Never worse than nearest rounding by that error.
+pub fn clipped(block: &[f32], weights: &[f32], how: BlockScheme) -> (f32, i32) {
+    let lo = block.iter().copied().fold(0f32, f32::min);
+    let hi = block.iter().copied().fold(0f32, f32::max);
+    let weigh = |i: usize| weights[i];
+    let mut best = (f32::INFINITY, how.fit(lo, hi));
+    for low in SHARES {
+        for high in SHARES {
+            let (scale, zero) = how.fit(lo * low, hi * high);
+            let fitted = least_squares(block, (scale, zero), how, weigh).unwrap_or(scale);
+            for scale in [scale, fitted] {
+                let error = squared(block, (scale, zero), how, weigh);
+                if error < best.0 {
+                    best = (error, (scale, zero));
+                }
+            }
+        }
+    }
+    best.1
+}
+
+/// How much of an end of a range may be left.
+const SHARES: [f32; 4] = [1.0, 0.9, 0.8, 0.65];
+
+fn squared(
+    block: &[f32],
+    (scale, zero): (f32, i32),
+    how: BlockScheme,
+    weigh: impl Fn(usize) -> f32,
+) -> f32 {
+    let error = |(i, &w): (usize, &f32)| {
         let d = w - (how.code(w, scale, zero) as i32 - zero) as f32 * scale;
-        d * d
+        d * d * weigh(i)
     };
-    block.iter().map(error).sum()
+    block.iter().enumerate().map(error).sum()
 }
 
 /// The scale with the least squared error for the codes that this scale gives.
-fn least_squares(block: &[f32], (scale, zero): (f32, i32), how: BlockScheme) -> Option<f32> {
+fn least_squares(
+    block: &[f32],
+    (scale, zero): (f32, i32),
+    how: BlockScheme,
+    weigh: impl Fn(usize) -> f32,
+) -> Option<f32> {
     let (mut top, mut bottom) = (0f32, 0f32);
-    for &w in block {
+    for (i, &w) in block.iter().enumerate() {
         let step = (how.code(w, scale, zero) as i32 - zero) as f32;
-        top += step * w;
-        bottom += step * step;
+        top += step * w * weigh(i);
+        bottom += step * step * weigh(i);
     }
     let fitted = top / bottom;
     (fitted.is_finite() && fitted != 0.0 && (fitted > 0.0) == (scale > 0.0)).then_some(fitted)
@@ -116,12 +154,21 @@ pub(crate) mod tests {
                     block.iter().copied().fold(0.0, f32::min),
                     block.iter().copied().fold(0.0, f32::max),
                 );
-                let (a, b) =
-                    (squared(&block, hqq(&block, how), how), squared(&block, nearest, how));
+                let error = |p| squared(&block, p, how, |_| 1.0);
+                let (a, b) = (error(hqq(&block, how)), error(nearest));
                 assert!(a <= b);
                 lost = (lost.0 + a, lost.1 + b);
             }
             assert!(lost.0 < 0.97 * lost.1, "{lost:?}");
         }
+    }
+    #[test]
+    fn what_meets_little_is_clipped_for_what_meets_much() {
+        let mut block = random(16, 7);
+        block[3] *= 6.0;
+        let weights: Vec<f32> = (0..16).map(|i| if i == 3 { 0.001 } else { 1.0 }).collect();
+        let error = |p| squared(&block, p, HOW, |i| weights[i]);
+        let (plain, weighed) = (error(hqq(&block, HOW)), error(clipped(&block, &weights, HOW)));
+        assert!(weighed < 0.7 * plain, "{weighed} {plain}");
     }
 }

@@ -27,6 +27,13 @@ pub struct Peaks {
     pub rows: u64,
 }
 
+impl Peaks {
+    /// The mean of |x| of each channel.
+    pub fn means(&self) -> Vec<f64> {
+        self.sum.iter().map(|s| s / self.rows.max(1) as f64).collect()
+    }
+}
+
 impl Look for Mutex<Peaks> {
     fn look(&self, shape: &[usize], x: &[f32]) {
         let n = shape.last().copied().unwrap_or(1);

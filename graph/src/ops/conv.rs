@@ -70,6 +70,7 @@ impl ConvInteger {
 ///
 /// inputs: x, x_scale, x_zero_point, w, w_scale, w_zero_point, y_scale, y_zero_point, bias (int32,
 /// in units of x_scale · w_scale); w's scale and zero point are scalars or one per output channel.
+/// Without y_scale and y_zero_point the result is floats: passes make that, ONNX has no such form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QLinearConv {
     /// The window; an empty kernel means the weight's sizes.
@@ -80,10 +81,13 @@ pub struct QLinearConv {
 
 impl QLinearConv {
     pub(super) fn infer(&self, inputs: &Inputs<'_>) -> Result<Facts, Reason> {
-        check_bytes("QLinearConv", inputs, &[0, 3, 7])?;
+        let codes = inputs.opt(6).is_some() || inputs.opt(7).is_some();
+        let (bytes, scales): (&[usize], &[usize]) =
+            if codes { (&[0, 3, 7], &[1, 4, 6]) } else { (&[0, 3], &[1, 4]) };
+        check_bytes("QLinearConv", inputs, bytes)?;
         inputs.same_dtype(0, 2)?;
         inputs.same_dtype(3, 5)?;
-        for i in [1, 4, 6] {
+        for &i in scales {
             if inputs.dtype(i)? != DType::F32 {
                 return Err(unsupported!("QLinearConv with scales of {}", inputs.dtype(i)?));
             }
@@ -95,7 +99,8 @@ impl QLinearConv {
         if let Some(shape) = &shape {
             check_bias(inputs.opt(8), &shape[1])?;
         }
-        one(Fact { shape, ..Fact::unranked(inputs.dtype(7)?) })
+        let dtype = if codes { inputs.dtype(7)? } else { DType::F32 };
+        one(Fact { shape, ..Fact::unranked(dtype) })
     }
 }
 
@@ -184,8 +189,15 @@ pub(super) fn import_integer(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
     cx.emit(ConvInteger { window, group })
 }
 
-pub(super) fn import_qlinear(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
+/// ONNX's QLinearConv makes codes.
+pub(super) fn check_qlinear(cx: &NodeCx<'_>) -> Result<(), Reason> {
     cx.check_inputs(8, 9)?;
+    cx.input(6)?;
+    cx.input(7).map(drop)
+}
+
+pub(super) fn import_qlinear(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
+    check_qlinear(cx)?;
     let (window, group) = (Window::import(cx)?, import_group(cx)?);
     cx.emit(QLinearConv { window, group })
 }

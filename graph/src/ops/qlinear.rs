@@ -180,7 +180,7 @@ fn channels_last(cx: &mut NodeCx<'_>, op: impl Into<Op>) -> Result<Outputs, Reas
 }
 
 pub(super) fn import_conv(cx: &mut NodeCx<'_>) -> Result<Outputs, Reason> {
-    cx.check_inputs(8, 9)?;
+    conv::check_qlinear(cx)?;
     let op = QLinearConv { window: Window::import(cx)?, group: conv::import_group(cx)? };
     match cx.flag("channels_last", false)? {
         true => channels_last(cx, op),

@@ -6,7 +6,8 @@
 //! Q(x / s) with s = max(max|x|, least) / levels along the last axis → QuantizeRows(x).
 //! QuantizedMatMul(…) · column moves into it too, a factor for each row.
 //! QuantizedMatMul(…) + row, f(QuantizedMatMul(…)) and Q(QuantizedMatMul(…)) move into it.
-//! Q(Conv(D(x), D(w), D(bias))) → QLinearConv. Q(Relu(x)) → Q(x) where 0 is the least code.
+//! Conv(D(x), D(w), bias) → QLinearConv, which Q moves into. Q(Relu(x)) → Q(x) where 0 is the
+//! least code.
 //! Q(D(a) + D(b)) of one shape, with or without a Relu → QuantizedAdd.
 //! Q(move(D(x))) with one scale and zero point → move(x); Q(D(x)) likewise → x.
 //!
@@ -15,21 +16,22 @@
 //! Sums become exact. A result differs from the float graph's by its rounding: codes by one step
 //! at most, where the float was within rounding of the middle between two.
 
+mod convolutions;
 mod rows;
 
 use super::fuse_epilogue::activation_of;
 use super::pattern::{binary, is_row, same_shape};
 use super::{GraphView, Rewrite};
 use crate::ops::{
-    Activation, Axis, Binary, BinaryFn, Cast, Clip, Conv, DequantizeLinear, Gather, MatMul,
-    MatMulInteger, Pool, PoolKind, QLinearConv, QuantizeLinear, QuantizedAdd, QuantizedMatMul,
-    Unary, UnaryFn,
+    Activation, Axis, Binary, BinaryFn, Cast, Clip, DequantizeLinear, Gather, MatMul,
+    MatMulInteger, Pool, PoolKind, QuantizeLinear, QuantizedAdd, QuantizedMatMul, Unary, UnaryFn,
 };
 use crate::{DType, Node, NodeId, Op, Tensor, ValueId};
 
 pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
     match g.op(id) {
         Op::MatMul(op) => product(g, id, op),
+        Op::Conv(op) => convolutions::floats(g, id, op),
         Op::Gather(op) => gathered(g, id, op),
         Op::Binary(Binary(BinaryFn::Mul)) => {
             let (a, b) = (g.input(id, 0)?, g.input(id, 1)?);
@@ -47,7 +49,7 @@ pub(super) fn rule(g: &GraphView<'_>, id: NodeId) -> Option<Rewrite> {
             rows::codes(g, &q)
                 .or_else(|| same_codes(g, &q))
                 .or_else(|| moved(g, id, &q))
-                .or_else(|| convolution(g, &q))
+                .or_else(|| convolutions::codes(g, &q))
                 .or_else(|| sum(g, &q))
                 .or_else(|| without_relu(g, id, &q))
                 .or_else(|| quantized_product(g, &q))
@@ -312,45 +314,6 @@ fn without_relu(g: &GraphView<'_>, id: NodeId, q: &Codes) -> Option<Rewrite> {
     p.finish(&[y])
 }
 
-/// Q(Conv(D(x), D(w), D(bias))), with or without a Relu that saturation does.
-fn convolution(g: &GraphView<'_>, q: &Codes) -> Option<Rewrite> {
-    let made = g.producer(q.x)?;
-    let relu = matches!(g.op(made), Op::Unary(Unary(UnaryFn::Relu)) | Op::Clip(Clip { .. }));
-    let cut = relu && g.single_use(q.x) && idle(g, q, activation_of(g, made)?);
-    let y = if cut { g.input(made, 0)? } else { q.x };
-    let node = g.made_by(y)?;
-    let Op::Conv(Conv { window, group, activation }) = &node.op else { return None };
-    let (x, w) = (Codes::read(g, node.inputs[0]?)?, Codes::read(g, node.inputs[1]?)?);
-    let channels = w.axis.is_none_or(|axis| axis == Axis(0));
-    let terms = g.fact(w.x).sizes()?.iter().skip(1).product::<usize>();
-    let bytes = x.byte() && w.byte() && x.axis.is_none() && channels && few(Some(terms as i64));
-    let extra = node.inputs.get(3).copied().flatten().is_some();
-    if !bytes || extra || !g.single_use(y) || activation.is_some_and(|a| !idle(g, q, a)) {
-        return None;
-    }
-    let mut p = g.patch();
-    let bias = match node.inputs.get(2).copied().flatten() {
-        Some(bias) => Some(sums_bias(g, bias, &x, &w)?),
-        None => None,
-    };
-    let mut zero_of = |c: &Codes| c.zero.unwrap_or_else(|| p.constant(zero(c.dtype)));
-    let zeros = [&x, &w, q].map(&mut zero_of);
-    let inputs = [
-        Some(x.x),
-        Some(x.scale),
-        Some(zeros[0]),
-        Some(w.x),
-        Some(w.scale),
-        Some(zeros[1]),
-        Some(q.scale),
-        Some(zeros[2]),
-        bias,
-    ];
-    let fused = QLinearConv { window: window.clone(), group: *group };
-    let y = p.push(fused, given(&inputs), 1)?[0];
-    p.finish(&[y])
-}
-
 /// Q(D(a) + D(b)), with or without a Relu
 fn sum(g: &GraphView<'_>, q: &Codes) -> Option<Rewrite> {
     let made = g.producer(q.x)?;
@@ -370,23 +333,6 @@ fn sum(g: &GraphView<'_>, q: &Codes) -> Option<Rewrite> {
     let inputs = [&sides[..], &[Some(q.scale), Some(zero)]].concat();
     let y = p.push(QuantizedAdd { activation }, &inputs, 1)?[0];
     p.finish(&[y])
-}
-
-/// The int32 bias that stands in the sums, if `v` is dequantized with the product of the scales.
-fn sums_bias(g: &GraphView<'_>, v: ValueId, x: &Codes, w: &Codes) -> Option<ValueId> {
-    let bias = Codes::read(g, v)?;
-    let numbers = |v: ValueId| g.constant(v).map(|t| t.as_slice::<f32>());
-    let (have, x, w) = (numbers(bias.scale)?, g.scalar(x.scale)?, numbers(w.scale)?);
-    let at = |list: &[f32], i: usize| list[if list.len() == 1 { 0 } else { i }];
-    let near = |i: usize| (at(have, i) - x * at(w, i)).abs() <= 1e-5 * at(have, i).abs();
-    let fits = have.len() == 1 || w.len() == 1 || have.len() == w.len();
-    let zero = bias.zero_number(g) == Some(0)
-        || bias
-            .zero
-            .and_then(|v| g.constant(v)?.to_ints())
-            .is_some_and(|z| z.iter().all(|&z| z == 0));
-    let same = fits && zero && (0..have.len().max(w.len())).all(near);
-    (bias.dtype == DType::I32 && same).then_some(bias.x)
 }
 
 #[cfg(test)]
@@ -422,6 +368,23 @@ mod tests {
             fw = DequantizeLinear<axis = 0>(w, t)\nfb = DequantizeLinear<axis = 0>(b, u)\n\
             c = Conv(fx, fw, fb)\nr = Relu(c)\ny = QuantizeLinear(r, s, z)\n→ y";
         assert_eq!(ops(text), ["QLinearConv"]);
+    }
+
+    #[test]
+    fn a_convolution_of_codes_may_make_floats_and_have_a_float_bias() {
+        let text = |tail: &str| {
+            format!(
+                "x: uint8[n, 2, 4, 4]\nw: int8[3, 2, 1, 1]\nb: float[3] = 0.5\ns: float = 0.5\n\
+                 t: float[3] = 0.25\nz: uint8 = 3\nfx = DequantizeLinear(x, s, z)\n\
+                 fw = DequantizeLinear<axis = 0>(w, t)\nc = Conv(fx, fw, b)\n{tail}"
+            )
+        };
+        assert_eq!(ops(&text("r = Relu(c)\n→ r")), ["QLinearConv", "Unary"]);
+        let both = text("y = QuantizeLinear(c, s, z)\n→ c, y");
+        assert_eq!(ops(&both), ["QLinearConv", "QuantizeLinear"]);
+        // What does not fit into 32 bits beside the sums stays float.
+        let tiny = text("→ c").replace("= 0.25", "= 0.0000000001");
+        assert!(ops(&tiny).contains(&"Conv"));
     }
 
     #[test]

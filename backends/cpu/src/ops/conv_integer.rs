@@ -1,7 +1,8 @@
 //! ConvInteger and QLinearConv: convolutions of bytes, summed in i32.
 //!
 //! y = Σ (x - x_zero) · (w - w_zero), and for QLinearConv
-//! y = clip(round((Σ + bias) · x_scale · w_scale / y_scale) + y_zero), ties to even
+//! y = clip(round((Σ + bias) · x_scale · w_scale / y_scale) + y_zero), ties to even; without a
+//! y_scale floats: y = (Σ + bias) · x_scale · w_scale
 
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use super::matmul_integer::{ends, with_output};
 use crate::conv::Geometry;
 use crate::conv::integer::{Image, Plan, Weights};
 use crate::conv::integer_last as last;
-use crate::gemm::bytes::{Codes, Per, Sums};
+use crate::gemm::bytes::{Codes, Floats, Per, Sums};
 use crate::kernel::{Args, Cx, Kernel};
+use crate::math::Activation;
 
 /// A convolution of bytes; where its inputs stand.
 struct Product {
@@ -82,18 +84,30 @@ fn zeros(zero: Option<&Tensor>, need: usize, what: &str) -> Result<Vec<i32>, Rea
     }
 }
 
-/// x_scale · w_scale / y_scale: one for all, or one for each channel.
+/// x_scale · w_scale / y_scale (1 if there is none): one for all, or one for each channel.
 fn scales(args: &Args<'_>, channels: usize) -> Result<Vec<f32>, Reason> {
     let one = |i: usize| {
         let t = args.input(i)?;
         t.to_f32().ok_or_else(|| invalid!("input {i} holds {} scales, not one", t.len()))
     };
-    let (x_scale, y_scale) = (one(1)?, one(6)?);
+    let (x_scale, y_scale) = (one(1)?, if args.opt(6).is_some() { one(6)? } else { 1.0 });
     let w_scale = args.input(4)?.as_slice::<f32>();
     if w_scale.len() != 1 && w_scale.len() != channels {
         return Err(invalid!("{} scales for {channels} channels", w_scale.len()));
     }
     Ok(w_scale.iter().map(|w| x_scale * w / y_scale).collect())
+}
+
+/// The least and the greatest code of the result; `None` if it is floats.
+fn codes(cx: &Cx<'_>) -> Result<Option<[i32; 2]>, Reason> {
+    match cx.outputs[0].dtype()? {
+        DType::F32 => Ok(None),
+        dtype => ends(dtype).map(Some).ok_or_else(|| unsupported!("QLinearConv to {dtype}")),
+    }
+}
+
+fn floats(scale: Per<'_>) -> Floats<'_> {
+    Floats { scale, rows: None, bias: None, activation: Activation::default() }
 }
 
 /// QLinearConv over an image whose channels stand side by side, [n, h, w, c], into one like it.
@@ -102,8 +116,7 @@ fn scales(args: &Args<'_>, channels: usize) -> Result<Vec<f32>, Reason> {
 /// The weights are not known, or the convolution is none that gains by this.
 pub(crate) fn compile_last(op: &QLinearConv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let g = image(&op.window, op.group, cx, (3, 3))?;
-    let y_dtype = cx.outputs[0].dtype()?;
-    let ends = ends(y_dtype).ok_or_else(|| unsupported!("QLinearConv to {y_dtype}"))?;
+    let ends = codes(cx)?;
     let channels = g.group * g.m;
     let zero = cx.opt(5).map(|fact| fact.tensor());
     let ready = match zero {
@@ -126,8 +139,12 @@ pub(crate) fn compile_last(op: &QLinearConv, cx: &Cx<'_>) -> Result<Kernel, Reas
         let x = Image { data: x.as_bytes(), signed: x.dtype() == DType::I8, zero: x_zero };
         let scales = scales(args, channels)?;
         let scale = if let [one] = scales[..] { Per::One(one) } else { Per::Cols(&scales) };
-        let zero = zeros(args.opt(7), 1, "y_zero_point")?[0];
         let bias = args.opt(8).map(|bias| bias.as_slice::<i32>());
+        let Some(ends) = ends else {
+            let (cx, y) = (args.cx, args.outputs[0].as_mut_slice());
+            return last::run(isa, &g, (x, &*weights), bias, &floats(scale), y, cx);
+        };
+        let zero = zeros(args.opt(7), 1, "y_zero_point")?[0];
         let finish = Codes { scale, zero, ends };
         let (cx, y) = (args.cx, args.outputs[0].as_mut_bytes());
         last::run(isa, &g, (x, &*weights), bias, &finish, y, cx)
@@ -150,22 +167,23 @@ pub(super) fn compile(op: &ConvInteger, cx: &Cx<'_>) -> Result<Kernel, Reason> {
 pub(super) fn compile_qlinear(op: &QLinearConv, cx: &Cx<'_>) -> Result<Kernel, Reason> {
     let g = geometry(&op.window, op.group, cx, 3)?;
     let product = Product::new(&g, cx, [0, 2, 3, 5])?;
-    let y_dtype = cx.outputs[0].dtype()?;
-    let ends = ends(y_dtype).ok_or_else(|| unsupported!("QLinearConv to {y_dtype}"))?;
+    let ends = codes(cx)?;
     let scratch = product.plan.scratch();
     Ok(Kernel::new(move |args| {
         let (x, w) = (product.image(args)?, product.weights(args)?);
         let scales = scales(args, product.channels)?;
         let zero = zeros(args.opt(7), 1, "y_zero_point")?[0];
         let bias = args.opt(8).map(|bias| bias.as_slice::<i32>());
-        let finish = |group: usize| {
-            let scale = match scales[..] {
-                [one] => Per::One(one),
-                _ => Per::Rows(&scales[group * g.m..][..g.m]),
-            };
-            Codes { scale, zero, ends }
+        let scale = |group: usize| match scales[..] {
+            [one] => Per::One(one),
+            _ => Per::Rows(&scales[group * g.m..][..g.m]),
         };
         with_output(args, |args, y| {
+            let Some(ends) = ends else {
+                let finish = |group: usize| floats(scale(group));
+                return product.plan.run((x, &*w), bias, finish, y.as_mut_slice(), args.cx);
+            };
+            let finish = |group: usize| Codes { scale: scale(group), zero, ends };
             product.plan.run((x, &*w), bias, finish, y.as_mut_bytes(), args.cx)
         })
     })
@@ -200,6 +218,29 @@ mod tests {
             let inputs = [x.clone(), w.clone(), Tensor::scalar(1u8)];
             let y = run1(isa, op, &inputs).unwrap();
             assert_eq!(y.as_slice::<i32>(), [1, 3, 5, 3]);
+        }
+    }
+
+    #[test]
+    fn without_a_scale_of_its_own_the_result_is_floats() {
+        let op = QLinearConv { window: window(0), group: 1 };
+        let inputs = [
+            Some(Tensor::from_slice(&[1, 1, 2], &[10u8, 200])),
+            Some(Tensor::scalar(0.5f32)),
+            Some(Tensor::scalar(8u8)),
+            Some(Tensor::from_slice(&[2, 1, 1], &[1i8, -2])),
+            Some(Tensor::vector(&[1f32, 0.25])),
+            None,
+            None,
+            None,
+            Some(Tensor::vector(&[0i32, 3])),
+        ];
+        let inputs = inputs.map(|t| t.map(Value::from));
+        for isa in Isa::available() {
+            let y = crate::eval::testing::run_opt(isa, op.clone(), &inputs, 1).unwrap();
+            // sums: [2, 192], [-1, -381]
+            let want = Tensor::from_slice(&[1, 2, 2], &[1f32, 96.0, -0.125, -47.625]);
+            assert_eq!(y, [Value::Tensor(want)]);
         }
     }
 

@@ -49,8 +49,24 @@ pub(super) fn conv_integer(op: &ConvInteger, out: &mut NodeOut<'_, '_>) -> Resul
     out.plain("ConvInteger", grouped(&op.window, op.group))
 }
 
+/// With floats for a result: of codes that are floats again, which is what passes make it from.
 pub(super) fn qlinear_conv(op: &QLinearConv, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
-    out.plain("QLinearConv", grouped(&op.window, op.group))
+    let attrs = grouped(&op.window, op.group);
+    if out.has(6) {
+        return out.plain("QLinearConv", attrs);
+    }
+    let mut at = |i: usize| out.input(i);
+    let (x, w) = ([at(0)?, at(1)?, at(2)?], [at(3)?, at(4)?, at(5)?]);
+    let channels = || vec![int("axis", 0)];
+    let scale = out.step("Mul", &[&x[1], &w[1]], vec![])?;
+    let x = out.step("DequantizeLinear", &[&x[0], &x[1], &x[2]], vec![])?;
+    let w = out.step("DequantizeLinear", &[&w[0], &w[1], &w[2]], channels())?;
+    let mut inputs = vec![x, w];
+    if out.has(8) {
+        let bias = out.input(8)?;
+        inputs.push(out.step("DequantizeLinear", &[&bias, &scale], channels())?);
+    }
+    out.last("Conv", inputs, attrs)
 }
 
 pub(super) fn conv_transpose(op: &ConvTranspose, out: &mut NodeOut<'_, '_>) -> Result<(), Reason> {
