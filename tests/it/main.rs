@@ -17,3 +17,4 @@ mod quantize;
 mod random;
 mod sessions;
 mod tidy;
+mod trained;
