@@ -20,6 +20,7 @@ use crate::probe::Probe;
 use crate::rebuild::graphs;
 use crate::rounding::{clipped, hqq};
 use crate::scheme::usable;
+use crate::smooth::Peaks;
 
 /// Bytes of products of activations that are held at once.
 const GRAMS: usize = 600 << 20;
@@ -233,7 +234,7 @@ impl Job {
             for l in self.layers.iter().filter(same).filter(|l| l.shape.len() == 2) {
                 group.push(self.matrix(&graphs, l, &decision.choice)?);
             }
-            chosen.insert(place, Arc::new(awq_factors(&group, &means, *how)));
+            chosen.insert(place, Arc::new(awq_factors(&group, &means, peaks, *how)));
         }
         for (layer, decision) in self.layers.iter().zip(&mut *decisions) {
             let Form::Blocks(how) = decision.choice.form else { continue };
@@ -244,10 +245,12 @@ impl Job {
             }
             let (k, n, w) = self.matrix(&graphs, layer, &decision.choice)?;
             let failed = |reason| Error::Layer { layer: layer.name.clone(), reason };
-            // What a number's error does to the product, as far as sizes say.
-            let size = |(m, s): (&f64, &f32)| ((m / f64::from(*s)).powi(2) + 1e-30) as f32;
-            let sizes: Vec<f32> = self.peaks[&place].means().iter().zip(&**by).map(size).collect();
-            let clip = |b: &[f32], row: usize| clipped(b, &sizes[row..], how);
+            let peaks = &self.peaks[&place];
+            let squares: Vec<f32> =
+                by.iter().enumerate().map(|(k, s)| peaks.square(k) / (s * s) + 1e-30).collect();
+            let clip = |b: &[f32], row: usize| {
+                clipped(b, how, &squares[row..], |d| peaks.noise(row, &unscaled(d, &by[row..])))
+            };
             let blocks = Blocks::chosen(&w, k, n, how, &clip).map_err(failed)?;
             decision.choice.blocks = Some(blocks);
             decision.why = format!("{}, AWQ", decision.why);
@@ -294,9 +297,19 @@ impl Job {
     }
 }
 
+/// Errors of weights that were scaled, as errors of the weights.
+fn unscaled(d: &[f32], by: &[f32]) -> Vec<f32> {
+    d.iter().zip(by).map(|(d, s)| d / s).collect()
+}
+
 /// The factors of a group of weights that read one value: |x|^α, of those α the one with which
-/// rounding loses least, each row's error weighed with the size of what meets it.
-fn awq_factors(group: &[(usize, usize, Vec<f32>)], means: &[f64], how: BlockScheme) -> Vec<f32> {
+/// rounding loses least of the products.
+fn awq_factors(
+    group: &[(usize, usize, Vec<f32>)],
+    means: &[f64],
+    peaks: &Peaks,
+    how: BlockScheme,
+) -> Vec<f32> {
     let k = means.len();
     let lost = |by: &[f32]| -> f64 {
         let mut sum = 0f64;
@@ -309,12 +322,11 @@ fn awq_factors(group: &[(usize, usize, Vec<f32>)], means: &[f64], how: BlockSche
                     let lo = block.iter().copied().fold(0f32, f32::min);
                     let hi = block.iter().copied().fold(0f32, f32::max);
                     let (scale, zero) = how.fit(lo, hi);
-                    for (j, &w) in block.iter().enumerate() {
-                        let code = how.code(w, scale, zero) as i32 - zero;
-                        let d = f64::from(w - code as f32 * scale);
-                        let i = b * how.size + j;
-                        sum += (d / f64::from(by[i]) * means[i]).powi(2);
-                    }
+                    let error =
+                        |&w: &f32| w - (how.code(w, scale, zero) as i32 - zero) as f32 * scale;
+                    let errors: Vec<f32> = block.iter().map(error).collect();
+                    let first = b * how.size;
+                    sum += f64::from(peaks.noise(first, &unscaled(&errors, &by[first..])));
                 }
             }
         }

@@ -25,12 +25,39 @@ pub struct Peaks {
     pub sum: Vec<f64>,
     /// Rows that were seen.
     pub rows: u64,
+    /// xᵀx of every [`TOGETHER`] channels.
+    pub grams: Vec<f32>,
 }
+
+/// Channels whose products with each other are summed.
+const TOGETHER: usize = 32;
 
 impl Peaks {
     /// The mean of |x| of each channel.
     pub fn means(&self) -> Vec<f64> {
         self.sum.iter().map(|s| s / self.rows.max(1) as f64).collect()
+    }
+
+    /// How much of the products it meets an error of the weights from row `first` on makes: dᵀxᵀxd,
+    /// but for what channels of different blocks have in common.
+    pub fn noise(&self, first: usize, d: &[f32]) -> f32 {
+        let (mut at, mut left, mut sum) = (first, d, 0f32);
+        while !left.is_empty() {
+            let (block, from) = (at / TOGETHER, at % TOGETHER);
+            let (now, rest) = left.split_at((TOGETHER - from).min(left.len()));
+            let gram = &self.grams[block * TOGETHER * TOGETHER..][..TOGETHER * TOGETHER];
+            for (row, d) in gram.chunks_exact(TOGETHER).skip(from).zip(now) {
+                sum += d * row[from..].iter().zip(now).map(|(g, d)| g * d).sum::<f32>();
+            }
+            (at, left) = (at + now.len(), rest);
+        }
+        sum
+    }
+
+    /// The mean square of channel `k`.
+    pub fn square(&self, k: usize) -> f32 {
+        let (block, i) = (k / TOGETHER, k % TOGETHER);
+        self.grams[(block * TOGETHER + i) * TOGETHER + i] / self.rows.max(1) as f32
     }
 }
 
@@ -40,13 +67,20 @@ impl Look for Mutex<Peaks> {
         let mut p = self.lock().unwrap_or_else(|e| e.into_inner());
         if p.lo.is_empty() {
             (p.lo, p.hi, p.sum) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
+            p.grams = vec![0.0; n.div_ceil(TOGETHER) * TOGETHER * TOGETHER];
         }
         if p.lo.len() != n || n == 0 {
             return;
         }
-        let Peaks { lo, hi, sum, rows } = &mut *p;
+        let Peaks { lo, hi, sum, rows, grams } = &mut *p;
         for row in x.chunks_exact(n) {
             *rows += 1;
+            let blocks = grams.chunks_exact_mut(TOGETHER * TOGETHER).zip(row.chunks(TOGETHER));
+            for (gram, part) in blocks.filter(|(_, part)| part.iter().all(|x| x.is_finite())) {
+                for (gram, a) in gram.chunks_exact_mut(TOGETHER).zip(part) {
+                    gram.iter_mut().zip(part).for_each(|(g, b)| *g += a * b);
+                }
+            }
             for (k, &x) in row.iter().enumerate() {
                 lo[k] = if x < lo[k] && x.is_finite() { x } else { lo[k] };
                 hi[k] = if x > hi[k] && x.is_finite() { x } else { hi[k] };

