@@ -208,7 +208,7 @@ fn finish_floats(shader: &mut Shader, op: &QuantizedMatMul, cx: &Cx<'_>) -> Resu
     Ok(())
 }
 
-/// Whether [`quantized_matmul`] runs on the GPU with these inputs.
+/// Whether [`quantized_matmul`] and [`qlinear_conv`] run on the GPU with these inputs.
 pub(super) fn supports_quantized(dtypes: &[DType], to: DType) -> Result<(), Reason> {
     match to {
         DType::F32 => supports(dtypes, DType::I32),
@@ -232,8 +232,10 @@ fn convolve(cx: &Cx<'_>, window: &Window, group: usize, quantized: bool) -> Resu
     let shape = Shape::of_conv(&sx, &sw, window, group)?;
     per_line(cx, x_zero, 1)?;
     per_line(cx, w_zero, sw[0])?;
+    let floats = quantized && cx.opt(6).is_none();
+    let to = if floats { DType::F32 } else { DType::I32 };
     let mut kernel = Kernel::default();
-    let target = Target::via(&mut kernel, cx, 0, DType::I32)?;
+    let target = Target::via(&mut kernel, cx, 0, to)?;
     let mut shader = Shader::new("");
     codes(&mut shader, cx, "x", [x, x_zero])?;
     codes(&mut shader, cx, "w", [w, w_zero])?;
@@ -254,14 +256,31 @@ fn b_load(b: u32, k: u32, n: u32) -> i32 {{\n{}}}",
             sum = "(v + bias_at(b % p.group * p.m + m))";
         }
         let line = "(b % p.group * p.m + m)";
-        requantize(&mut shader, cx, [1, 4, 6, 7], ["0u", line, "0u"], sum)?;
+        match floats {
+            true => scaled(&mut shader, cx, line, sum)?,
+            false => requantize(&mut shader, cx, [1, 4, 6, 7], ["0u", line, "0u"], sum)?,
+        }
     } else {
         shader.code("fn finish(v: i32, b: u32, m: u32, n: u32) -> i32 { return v; }");
     }
-    shader.write("y", DType::I32, target.bind)?;
+    shader.write("y", to, target.bind)?;
     kernel.push(gemm::launch(cx, shader, shape.product(), Class::Int)?);
     target.finish(&mut kernel, cx)?;
     Ok(kernel)
+}
+
+/// Ends a sum of a QLinearConv that makes floats.
+fn scaled(shader: &mut Shader, cx: &Cx<'_>, line: &str, sum: &str) -> Result<(), Reason> {
+    keep(shader)?;
+    shader.read("x_scale", DType::F32, Bind::Input(1))?;
+    shader.read("w_scale", DType::F32, Bind::Input(4))?;
+    let line = if cx.input(4)?.len() == Some(1) { "0u" } else { line };
+    shader.code(&format!(
+        "fn finish(v: i32, b: u32, m: u32, n: u32) -> f32 {{
+  return f32({sum}) * kept(x_scale_at(0u) * w_scale_at({line}));
+}}"
+    ));
+    Ok(())
 }
 
 /// Whether products of these codes run on the GPU.

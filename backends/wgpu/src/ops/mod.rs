@@ -154,11 +154,13 @@ pub(crate) fn supports(op: &Op, inputs: &[Option<&Fact>], outputs: &[&Fact]) -> 
         Op::Conv(_) | Op::ConvTranspose(_) => conv::supports(first()?),
         Op::MatMul(_) => matmul::supports(first()?),
         Op::MatMulBnb4(_) | Op::MatMulNBits(_) => few_bits::supports(first()?),
-        Op::ConvInteger(_) | Op::MatMulInteger(_) | Op::QLinearConv(_) | Op::QLinearMatMul(_) => {
+        Op::ConvInteger(_) | Op::MatMulInteger(_) | Op::QLinearMatMul(_) => {
             integer::supports(&dtypes, outputs[0].dtype()?)
         }
         Op::QuantizedAdd(op) => quantize::supports_add(op, inputs),
-        Op::QuantizedMatMul(_) => integer::supports_quantized(&dtypes, outputs[0].dtype()?),
+        Op::QLinearConv(_) | Op::QuantizedMatMul(_) => {
+            integer::supports_quantized(&dtypes, outputs[0].dtype()?)
+        }
         Op::QuantizeRows(_) if first()? == DType::F32 => Ok(()),
         Op::QuantizeLinear(op) => {
             quantize::supports(dtypes[0], dtypes[1], outputs[0].dtype()?, op.precision)
