@@ -72,14 +72,7 @@ pub fn config(how: &HowArgs, data: &DataArgs) -> Result<Config> {
             }
         },
         embeddings: how.embeddings == TableChoice::Int8,
-        smooth: match &how.smooth {
-            Some(text) => smooth(text)?,
-            // What channels hold is seen in samples, and only 8 bits are too few for outliers.
-            None => {
-                let bytes = matches!(how.acts.as_str(), "uint8" | "int8");
-                (mode == Mode::Static && bytes && data.calib.is_some()).then_some(Smooth::Auto)
-            }
-        },
+        smooth: smooth(how, data)?,
         equalize: how.equalize,
         correct_bias: how.bias_correct,
         exclude: patterns(&how.exclude)?,
@@ -129,11 +122,18 @@ fn activations(text: &str, symmetric: Switch) -> Result<Scheme> {
     Ok(Scheme { bits, signed, symmetric: signed && symmetric != Switch::Off })
 }
 
-fn smooth(text: &str) -> Result<Option<Smooth>> {
-    match text {
-        "off" => Ok(None),
-        "auto" => Ok(Some(Smooth::Auto)),
-        number => match number.parse::<f32>() {
+/// What is asked for; else outliers are moved where samples show what single channels hold, and 8
+/// bits are few for them.
+fn smooth(how: &HowArgs, data: &DataArgs) -> Result<Option<Smooth>> {
+    match how.smooth.as_deref() {
+        None => {
+            let bytes = matches!(how.acts.as_str(), "uint8" | "int8");
+            let seen = how.mode == ModeChoice::Static && bytes && data.calib.is_some();
+            Ok(seen.then_some(Smooth::Auto))
+        }
+        Some("off") => Ok(None),
+        Some("auto") => Ok(Some(Smooth::Auto)),
+        Some(number) => match number.parse::<f32>() {
             Ok(alpha) if (0.0..=1.0).contains(&alpha) => Ok(Some(Smooth::Alpha(alpha))),
             _ => Err(Failure::usage(format!("--smooth {number}: auto, off, or 0 … 1"))),
         },
