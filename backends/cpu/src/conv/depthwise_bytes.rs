@@ -19,8 +19,6 @@ use crate::simd::{Bytes, Dots, I32s, MAX_LANES, MatMut, Simd};
 
 /// Words that hold the column of a window at most: five rows, two in a word.
 const MOST: usize = 3;
-/// Outputs whose sums are finished together.
-const TOGETHER: usize = 32;
 
 /// Weights, in words as the processor multiplies them.
 #[derive(Debug)]
@@ -87,24 +85,26 @@ pub fn run<F: Finish>(
     let [_, h, wide] = &g.axes;
     let (c, image) = (g.group, g.group * g.in_len());
     finish.check(g.batch * g.out_len(), c).map_err(limit)?;
-    let row = wide.output * c;
+    let lanes = w.bytes.lanes();
     let failure = par::Failure::default();
-    par::chunks_mut(y, row, grain(g), |r, y| {
+    par::chunks_mut(y, wide.output * c, grain(g), |r, y| {
         failure.attempt(|| {
-            with_scratch_of(wide.input * c, |beyond: &mut [u8]| {
+            with_scratch_of(scratch(g) / 4, |scratch: &mut [i32]| {
+                let (sums, beyond) = scratch.split_at_mut(wide.output * lanes);
+                let beyond: &mut [u8] = bytemuck::must_cast_slice_mut(beyond);
                 beyond.fill(x.zero as u8);
-                let job = Job {
-                    g,
-                    x: &x.data[r / h.output * image..][..image],
-                    beyond,
-                    signed: x.signed,
-                    zero: x.zero,
-                    w,
-                    bias,
-                    finish,
-                };
+                let x = Image { data: &x.data[r / h.output * image..][..image], ..x };
+                let row = Row { g, x, beyond: &beyond[..wide.input * c], w, bias };
                 let mut y = MatMut::new(y, wide.output, c, c);
-                crate::dots_dispatch!(w.bytes, d => job.row(d, r, &mut y));
+                crate::dots_dispatch!(w.bytes, d => {
+                    for c0 in (0..c).step_by(lanes) {
+                        // The last vector overlaps the one before it instead of being partial.
+                        let c0 = c0.min(c - lanes);
+                        row.sums(d, (r % h.output, c0), sums);
+                        let mut y = y.block(0, wide.output, c0, lanes);
+                        finish.tile(d.simd(), (r * wide.output, c0), (sums, lanes), &mut y);
+                    }
+                });
             })
             .map_err(limit)
         });
@@ -117,74 +117,60 @@ pub fn grain(g: &Geometry) -> usize {
     par::grain(g.axes[2].output * g.group * g.axes[2].kernel / 8)
 }
 
-/// Bytes of scratch that a row of outputs takes: a row of the image as it is beyond its edges.
+/// Bytes of scratch that a row of outputs takes: the sums of a vector of channels, and a row of the
+/// image as it is beyond its edges.
 pub fn scratch(g: &Geometry) -> usize {
-    g.axes[2].input * g.group
+    let wide = &g.axes[2];
+    wide.output * MAX_LANES * 4 + (wide.input * g.group).next_multiple_of(4)
 }
 
-/// One image.
-struct Job<'a, F> {
+/// What a row of outputs is made of.
+struct Row<'a> {
     g: &'a Geometry,
-    x: &'a [u8],
+    /// Its image.
+    x: Image<'a>,
     /// A row that is not in the image: the zero point.
     beyond: &'a [u8],
-    signed: bool,
-    zero: i32,
     w: &'a Words,
     bias: Option<&'a [i32]>,
-    finish: &'a F,
 }
 
 type Vector<D> = <<D as Dots>::Simd as Simd>::I32;
 
-impl<F: Finish> Job<'_, F> {
-    /// Row `r` of all images' outputs.
-    #[inline(always)]
-    fn row<D: Dots>(&self, d: D, r: usize, y: &mut MatMut<'_, F::Out>) {
-        let [_, _, w] = &self.g.axes;
-        match (w.kernel, w.stride) {
-            (3, 1) => self.channels::<D, 3, 1>(d, r, y),
-            (3, _) => self.channels::<D, 3, 2>(d, r, y),
-            (_, 1) => self.channels::<D, 5, 1>(d, r, y),
-            _ => self.channels::<D, 5, 2>(d, r, y),
-        }
+impl Row<'_> {
+    /// The sums of row `at.0` of the outputs, of as many channels as a vector holds from `at.1` on:
+    /// the same code whatever becomes of them.
+    #[inline(never)]
+    fn sums<D: Dots>(&self, d: D, at: (usize, usize), sums: &mut [i32]) {
+        let w = &self.g.axes[2];
+        d.call(
+            #[inline(always)]
+            move || match (w.kernel, w.stride) {
+                (3, 1) => self.window::<D, 3, 1>(d, at, sums),
+                (3, _) => self.window::<D, 3, 2>(d, at, sums),
+                (_, 1) => self.window::<D, 5, 1>(d, at, sums),
+                _ => self.window::<D, 5, 2>(d, at, sums),
+            },
+        );
     }
 
+    /// Windows of `K` columns and rows, from left to right.
     #[inline(always)]
-    fn channels<D: Dots, const K: usize, const STRIDE: usize>(
+    fn window<D: Dots, const K: usize, const STRIDE: usize>(
         &self,
         d: D,
-        r: usize,
-        y: &mut MatMut<'_, F::Out>,
+        (oy, c0): (usize, usize),
+        sums: &mut [i32],
     ) {
-        let [_, h, w] = &self.g.axes;
-        let (c, in_row) = (self.g.group, w.input * self.g.group);
+        let (s, c, [_, h, w]) = (d.simd(), self.g.group, &self.g.axes);
+        let (parts, lanes) = (K.div_ceil(D::STEP), <D::Simd as Simd>::LANES);
         let mut rows = [self.beyond; K];
         for (ky, row) in rows.iter_mut().enumerate() {
-            let iy = (r % h.output * h.stride + ky).checked_sub(h.before);
+            let iy = (oy * h.stride + ky).checked_sub(h.before);
             if let Some(iy) = iy.filter(|&iy| iy < h.input) {
-                *row = &self.x[iy * in_row..][..in_row];
+                *row = &self.x.data[iy * w.input * c..][..w.input * c];
             }
         }
-        let lanes = <D::Simd as Simd>::LANES;
-        for c0 in (0..c).step_by(lanes) {
-            // The last vector overlaps the one before it instead of being partial.
-            self.channel::<D, K, STRIDE>(d, &rows, (r, c0.min(c - lanes)), y);
-        }
-    }
-
-    /// As many channels as a vector holds, from `at.1` on: from left to right.
-    #[inline(always)]
-    fn channel<D: Dots, const K: usize, const STRIDE: usize>(
-        &self,
-        d: D,
-        rows: &[&[u8]; K],
-        at: (usize, usize),
-        y: &mut MatMut<'_, F::Out>,
-    ) {
-        let (s, (r, c0), c) = (d.simd(), at, self.g.group);
-        let (parts, lanes) = (K.div_ceil(D::STEP), <D::Simd as Simd>::LANES);
-        let w = &self.g.axes[2];
         let mut weights = [[s.splat_i32(0); MOST]; K];
         for kx in 0..K {
             for part in 0..parts {
@@ -193,39 +179,32 @@ impl<F: Finish> Job<'_, F> {
         }
         // Unsigned codes are multiplied: those of int8 are 128 more, and so is their zero point.
         let code = if D::STEP == 4 { 0x0101_0101 } else { 0x0001_0001 };
-        let (flip, zero) = if self.signed { (0x80, self.zero + 128) } else { (0, self.zero) };
+        let (flip, zero) = if self.x.signed { (0x80, self.x.zero + 128) } else { (0, self.x.zero) };
         let flip = s.splat_i32(i32::wrapping_mul(code, flip));
         let beyond = s.splat_i32(i32::wrapping_mul(code, zero));
         let mut start = s.load_i32(&self.w.sums[c0..]) * s.splat_i32(-zero);
         if let Some(bias) = self.bias {
             start = start + s.load_i32(&bias[c0..]);
         }
-        let columns = Columns::<D, K> { rows, span: w, c, c0, flip, beyond };
+        let columns = Columns::<D, K> { rows: &rows, span: w, c, c0, flip, beyond };
         let mut seen = [[beyond; MOST]; K];
         for kx in STRIDE..K {
             seen[kx] = columns.at(d, kx - STRIDE);
         }
-        let mut sums = [0; TOGETHER * MAX_LANES];
-        for ox0 in (0..w.output).step_by(TOGETHER) {
-            let outputs = TOGETHER.min(w.output - ox0);
-            for (ox, sums) in (ox0..ox0 + outputs).zip(sums.chunks_exact_mut(lanes)) {
-                for kx in 0..K - STRIDE {
-                    seen[kx] = seen[kx + STRIDE];
-                }
-                for kx in K - STRIDE..K {
-                    seen[kx] = columns.at(d, ox * STRIDE + kx);
-                }
-                let mut sum = start;
-                for kx in 0..K {
-                    for part in 0..parts {
-                        sum = d.dot(sum, seen[kx][part], weights[kx][part]);
-                    }
-                }
-                sum.store(sums);
+        for (ox, sums) in sums.chunks_exact_mut(lanes).enumerate() {
+            for kx in 0..K - STRIDE {
+                seen[kx] = seen[kx + STRIDE];
             }
-            let place = (r * w.output + ox0, c0);
-            let mut y = y.block(ox0, outputs, c0, lanes);
-            self.finish.tile(s, place, (&mut sums[..outputs * lanes], lanes), &mut y);
+            for kx in K - STRIDE..K {
+                seen[kx] = columns.at(d, ox * STRIDE + kx);
+            }
+            let mut sum = start;
+            for kx in 0..K {
+                for part in 0..parts {
+                    sum = d.dot(sum, seen[kx][part], weights[kx][part]);
+                }
+            }
+            sum.store(sums);
         }
     }
 }

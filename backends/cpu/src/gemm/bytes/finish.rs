@@ -5,8 +5,10 @@
 //!
 //! Products and additions are rounded one by one, so that every processor computes the same.
 
+use std::ops::Range;
+
 use crate::math::Activation;
-use crate::simd::{F32s, I32s, MAX_LANES, MatMut, Simd};
+use crate::simd::{F32s, I32s, MatMut, Simd};
 
 /// Makes results of sums.
 pub trait Finish: Sync {
@@ -19,23 +21,15 @@ pub trait Finish: Sync {
     /// It is not.
     fn check(&self, m: usize, n: usize) -> Result<(), String>;
 
-    /// Turns sums into results: those of one row, from a place of C on. There may be more sums, to
-    /// the end of a vector.
-    fn row<S: Simd>(&self, s: S, place: (usize, usize), sums: &mut [i32], y: &mut [Self::Out]);
-
-    /// Turns the sums of a tile into results, `width` sums for each row of `y`.
-    #[inline(always)]
+    /// Turns the sums of a tile into results: as many rows as `y` has, `width` sums each, which is
+    /// whole vectors.
     fn tile<S: Simd>(
         &self,
         s: S,
-        (row, col): (usize, usize),
-        (sums, width): (&mut [i32], usize),
+        place: (usize, usize),
+        sums: (&mut [i32], usize),
         y: &mut MatMut<'_, Self::Out>,
-    ) {
-        for (i, sums) in sums.chunks_exact_mut(width).take(y.rows()).enumerate() {
-            self.row(s, (row + i, col), sums, y.row(i));
-        }
-    }
+    );
 }
 
 /// Numbers for rows or columns.
@@ -50,6 +44,25 @@ pub enum Per<'a> {
 }
 
 impl Per<'_> {
+    /// The numbers of some columns, as many as a vector holds; 1 where rows have theirs.
+    #[inline(always)]
+    fn columns<S: Simd>(&self, s: S, columns: Range<usize>) -> S::F32 {
+        match self {
+            Per::One(x) => s.splat(*x),
+            Per::Rows(_) => s.splat(1.0),
+            Per::Cols(x) => s.load_partial(&x[columns], 0.0),
+        }
+    }
+
+    /// The number of a row, if rows have theirs, or those of the columns.
+    #[inline(always)]
+    fn of_row<S: Simd>(&self, s: S, row: usize, columns: S::F32) -> S::F32 {
+        match self {
+            Per::Rows(x) => s.splat(x[row]),
+            _ => columns,
+        }
+    }
+
     fn check(&self, what: &str, m: usize, n: usize) -> Result<(), String> {
         let (have, need) = match self {
             Per::One(_) => return Ok(()),
@@ -72,8 +85,17 @@ impl Finish for Sums {
     }
 
     #[inline(always)]
-    fn row<S: Simd>(&self, _s: S, _place: (usize, usize), sums: &mut [i32], y: &mut [i32]) {
-        y.copy_from_slice(&sums[..y.len()]);
+    fn tile<S: Simd>(
+        &self,
+        _s: S,
+        _place: (usize, usize),
+        (sums, width): (&mut [i32], usize),
+        y: &mut MatMut<'_, i32>,
+    ) {
+        let cols = y.cols();
+        for (i, sums) in sums.chunks_exact(width).take(y.rows()).enumerate() {
+            y.row(i).copy_from_slice(&sums[..cols]);
+        }
     }
 }
 
@@ -97,26 +119,6 @@ impl Finish for Floats<'_> {
         self.scale.check("scales", m, n)?;
         Per::Rows(self.rows.unwrap_or(&[])).check("factors", self.rows.map_or(0, |_| m), n)?;
         Per::Cols(self.bias.unwrap_or(&[])).check("biases", m, self.bias.map_or(0, |_| n))
-    }
-
-    #[inline(always)]
-    fn row<S: Simd>(&self, s: S, (row, col): (usize, usize), sums: &mut [i32], y: &mut [f32]) {
-        scaled(s, self.scale, (row, col), &sums[..y.len()], y);
-        if let Some(rows) = self.rows {
-            let factor = s.splat(rows[row]);
-            for y in y.chunks_mut(S::LANES) {
-                (s.load_partial(y, 0.0) * factor).store_partial(y);
-            }
-        }
-        if let Some(bias) = self.bias {
-            let n = y.len();
-            for (y, bias) in y.chunks_mut(S::LANES).zip(bias[col..][..n].chunks(S::LANES)) {
-                (s.load_partial(y, 0.0) + s.load_partial(bias, 0.0)).store_partial(y);
-            }
-        }
-        if self.activation != Activation::None {
-            self.activation.apply_slice(s, y);
-        }
     }
 
     #[inline(always)]
@@ -148,19 +150,12 @@ impl Floats<'_> {
         let sums = &mut sums[..rows * width];
         // Column by column of vectors: what belongs to a column stays in registers.
         for j in (0..cols).step_by(S::LANES) {
-            let scale = match self.scale {
-                Per::One(x) => s.splat(x),
-                Per::Rows(_) => s.splat(1.0),
-                Per::Cols(x) => s.load_partial(&x[col + j..col + cols], 0.0),
-            };
+            let column = self.scale.columns(s, col + j..col + cols);
             let bias = self.bias.map(|bias| s.load_partial(&bias[col + j..col + cols], 0.0));
             for (i, sums) in sums.chunks_exact_mut(width).enumerate() {
                 let sums = &mut sums[j..];
-                let mut x = s.load_i32(sums).to_f32();
-                x = match self.scale {
-                    Per::Rows(each) => x * s.splat(each[row + i]),
-                    _ => x * scale,
-                };
+                let scale = self.scale.of_row(s, row + i, column);
+                let mut x = s.load_i32(sums).to_f32() * scale;
                 if let Some(rows) = self.rows {
                     x = x * s.splat(rows[row + i]);
                 }
@@ -171,37 +166,23 @@ impl Floats<'_> {
             }
         }
         let made = bytemuck::must_cast_slice_mut(sums);
-        self.activation.apply_slice(s, made);
+        activate(s, self.activation, made);
         made
     }
 }
 
-/// `y = sum · scale`
+/// The activation of every element: one copy of them all, whatever ends here.
 #[inline(always)]
-fn scaled<S: Simd>(s: S, scale: Per<'_>, (row, col): (usize, usize), sums: &[i32], y: &mut [f32]) {
-    let each = match scale {
-        Per::One(x) => return by_one(s, x, sums, y),
-        Per::Rows(x) => return by_one(s, x[row], sums, y),
-        Per::Cols(x) => &x[col..][..sums.len()],
-    };
-    let whole = sums.len() - sums.len() % S::LANES;
-    for j in (0..whole).step_by(S::LANES) {
-        (s.load_i32(&sums[j..]).to_f32() * s.load(&each[j..])).store(&mut y[j..]);
+fn activate<S: Simd>(s: S, f: Activation, y: &mut [f32]) {
+    #[inline(never)]
+    fn apart<S: Simd>(s: S, f: Activation, y: &mut [f32]) {
+        s.call(
+            #[inline(always)]
+            move || f.apply_slice(s, y),
+        );
     }
-    for ((y, &sum), x) in y[whole..].iter_mut().zip(&sums[whole..]).zip(&each[whole..]) {
-        *y = sum as f32 * x;
-    }
-}
-
-/// `y = sum · x`
-#[inline(always)]
-fn by_one<S: Simd>(s: S, x: f32, sums: &[i32], y: &mut [f32]) {
-    let whole = sums.len() - sums.len() % S::LANES;
-    for j in (0..whole).step_by(S::LANES) {
-        (s.load_i32(&sums[j..]).to_f32() * s.splat(x)).store(&mut y[j..]);
-    }
-    for (y, &sum) in y[whole..].iter_mut().zip(&sums[whole..]) {
-        *y = sum as f32 * x;
+    if f != Activation::None {
+        apart(s, f, y);
     }
 }
 
@@ -224,23 +205,6 @@ impl Finish for Codes<'_> {
     }
 
     #[inline(always)]
-    fn row<S: Simd>(&self, s: S, (row, col): (usize, usize), sums: &mut [i32], y: &mut [u8]) {
-        let to = Clip::new(s, self.zero, self.ends);
-        let (each, one) = match self.scale {
-            Per::One(x) => (None, x),
-            Per::Rows(x) => (None, x[row]),
-            Per::Cols(x) => (Some(&x[col..][..y.len()]), 0.0),
-        };
-        for j in (0..y.len()).step_by(S::LANES) {
-            let scale = match each {
-                Some(x) => s.load_partial(&x[j..], 0.0),
-                None => s.splat(one),
-            };
-            to.code(load_some(s, &sums[j..]).to_f32() * scale).store_u8_partial(&mut y[j..]);
-        }
-    }
-
-    #[inline(always)]
     fn tile<S: Simd>(
         &self,
         s: S,
@@ -248,18 +212,13 @@ impl Finish for Codes<'_> {
         (sums, width): (&mut [i32], usize),
         y: &mut MatMut<'_, u8>,
     ) {
-        let Per::Cols(scale) = self.scale else {
-            for (i, sums) in sums.chunks_exact_mut(width).take(y.rows()).enumerate() {
-                self.row(s, (row + i, col), sums, y.row(i));
-            }
-            return;
-        };
         // Column by column of vectors: what belongs to a column stays in registers.
         let to = Clip::new(s, self.zero, self.ends);
         let (rows, cols) = (y.rows(), y.cols());
         for j in (0..cols).step_by(S::LANES) {
-            let scale = s.load_partial(&scale[col + j..col + cols], 0.0);
+            let column = self.scale.columns(s, col + j..col + cols);
             for (i, sums) in sums.chunks_exact(width).take(rows).enumerate() {
+                let scale = self.scale.of_row(s, row + i, column);
                 let codes = to.code(s.load_i32(&sums[j..]).to_f32() * scale);
                 codes.store_u8_partial(&mut y.row(i)[j..]);
             }
@@ -290,17 +249,6 @@ impl<S: Simd> Clip<S> {
     }
 }
 
-/// The first sums, and zeros if a vector holds more.
-#[inline(always)]
-fn load_some<S: Simd>(s: S, sums: &[i32]) -> S::I32 {
-    if sums.len() >= S::LANES {
-        return s.load_i32(sums);
-    }
-    let mut all = [0; MAX_LANES];
-    all[..sums.len()].copy_from_slice(sums);
-    s.load_i32(&all)
-}
-
 /// Codes of floats: y = saturate(round(float / y_scale) + zero).
 #[derive(Clone, Copy, Debug)]
 pub struct Requantized<'a> {
@@ -319,19 +267,6 @@ impl Finish for Requantized<'_> {
 
     fn check(&self, m: usize, n: usize) -> Result<(), String> {
         self.floats.check(m, n)
-    }
-
-    #[inline(always)]
-    fn row<S: Simd>(&self, s: S, place: (usize, usize), sums: &mut [i32], y: &mut [u8]) {
-        let mut row = [0.0f32; super::PIECE];
-        let floats = &mut row[..y.len()];
-        self.floats.row(s, place, sums, floats);
-        let to = Clip::new(s, self.zero, self.ends);
-        let scale = s.splat(self.y_scale);
-        for j in (0..floats.len()).step_by(S::LANES) {
-            let x = s.load_partial(&floats[j..], 0.0) / scale;
-            to.code(x).store_u8_partial(&mut y[j..]);
-        }
     }
 
     #[inline(always)]

@@ -235,7 +235,7 @@ fn add_scaled<S: Simd>(s: S, factor: i32, x: &[i32], sums: &mut [i32]) {
 pub fn finish_sums<F: Finish>(
     bytes: Bytes,
     finish: &F,
-    sums: &mut [i32],
+    sums: &[i32],
     (m, n): (usize, usize),
     y: &mut [F::Out],
 ) -> Result<(), String> {
@@ -244,11 +244,13 @@ pub fn finish_sums<F: Finish>(
         return Err(format!("{} sums and {} results of {m} x {n}", sums.len(), y.len()));
     }
     crate::dots_dispatch!(bytes, d => {
-        let rows = sums.chunks_mut(n.max(1)).zip(y.chunks_mut(n.max(1)));
+        let rows = sums.chunks(n.max(1)).zip(y.chunks_mut(n.max(1)));
         for (i, (sums, y)) in rows.enumerate() {
             // In pieces as long as the rows of tiles are.
-            for (p, (sums, y)) in sums.chunks_mut(PIECE).zip(y.chunks_mut(PIECE)).enumerate() {
-                finish.row(d.simd(), (i, p * PIECE), sums, y);
+            for (p, (sums, y)) in sums.chunks(PIECE).zip(y.chunks_mut(PIECE)).enumerate() {
+                let mut whole = [0; PIECE];
+                whole[..sums.len()].copy_from_slice(sums);
+                finish_row(d.simd(), finish, (i, p * PIECE), &mut whole, y);
             }
         }
     });
@@ -279,16 +281,28 @@ pub fn finish_floats<F: Finish>(
         for (i, (sums, y)) in rows.enumerate() {
             for (p, (sums, y)) in sums.chunks(PIECE).zip(y.chunks_mut(PIECE)).enumerate() {
                 let mut whole = [0; PIECE];
-                let whole = &mut whole[..sums.len()];
-                to_whole(s, sums, whole);
+                to_whole(s, sums, &mut whole[..sums.len()]);
                 if let Some(bias) = bias {
-                    add_scaled(s, 1, &bias[p * PIECE..], whole);
+                    add_scaled(s, 1, &bias[p * PIECE..], &mut whole[..sums.len()]);
                 }
-                finish.row(s, (i, p * PIECE), whole, y);
+                finish_row(s, finish, (i, p * PIECE), &mut whole, y);
             }
         }
     });
     Ok(())
+}
+
+/// Some results of a row.
+#[inline(always)]
+fn finish_row<S: Simd, F: Finish>(
+    s: S,
+    finish: &F,
+    place: (usize, usize),
+    sums: &mut [i32; PIECE],
+    y: &mut [F::Out],
+) {
+    let n = y.len();
+    finish.tile(s, place, (sums, PIECE), &mut MatMut::new(y, 1, n, n));
 }
 
 /// Whole numbers in floats, as such.
