@@ -20,6 +20,10 @@ use crate::simd::{Bytes, Dots, I32s, MAX_LANES, MatMut, Simd};
 /// Words that hold the column of a window at most: five rows, two in a word.
 const MOST: usize = 3;
 
+/// Whether all windows have a kernel of their own here: a module for browsers is downloaded, and has
+/// the most frequent one, 3 × 3 with stride 1.
+const ALL: bool = !cfg!(target_arch = "wasm32");
+
 /// Weights, in words as the processor multiplies them.
 #[derive(Debug)]
 pub struct Words {
@@ -42,7 +46,12 @@ impl Words {
     ) -> Option<Words> {
         let [_, h, wide] = &g.axes;
         let kernel = wide.kernel;
-        let window = matches!(kernel, 3 | 5) && h.kernel == kernel && wide.stride <= 2;
+        let window = match (kernel, wide.stride) {
+            (3, 1) => true,
+            (3 | 5, 1 | 2) => ALL,
+            _ => false,
+        };
+        let window = window && h.kernel == kernel;
         if !window || h.dilation != 1 || wide.dilation != 1 || g.group < bytes.lanes() {
             return None;
         }
@@ -147,6 +156,7 @@ impl Row<'_> {
             #[inline(always)]
             move || match (w.kernel, w.stride) {
                 (3, 1) => self.window::<D, 3, 1>(d, at, sums),
+                _ if const { !ALL } => unreachable!("such windows have no words"),
                 (3, _) => self.window::<D, 3, 2>(d, at, sums),
                 (_, 1) => self.window::<D, 5, 1>(d, at, sums),
                 _ => self.window::<D, 5, 2>(d, at, sums),
